@@ -117,7 +117,6 @@ fn a_task_goes_on_without_its_handle_unless_the_handle_is_told_to_abort_it() {
             pending::<()>().await;
         })
         .detach();
-        env.sleep(SHORT).await;
         drop(owned);
         while !dropped.load(Ordering::SeqCst) {
             env.sleep(Duration::from_millis(1)).await;

@@ -1,0 +1,414 @@
+//! The agent's loop: it owns the protocol of one incarnation, feeds it what links, devices, clock and coordinator say, and executes
+//! what it wants done.
+//!
+//! ```text
+//!   one turn:  link events, frames the protocol has room for, device events, lease, view, time
+//!              -> NodeProto -> actions, in order -> links, pumps, membership
+//!              -> ingress -> pumps
+//! ```
+//!
+//! Every source of a turn is bounded ([`FRAMES_PER_TURN`], the pump's backlog, the links' channels), so no source starves another, and
+//! the loop lets the connections' own tasks run between two turns. It turns at least every [`TURN_MAX`].
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use ringfleet_abi::{DeviceIndex, Envelope};
+use ringfleet_env::{Env, Instant};
+use ringfleet_proto::{
+    Action, Lane, LinkId, NodeProto, Now, PeerIdentity,
+    control::{Load, NodeView, Released},
+};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    error::NodeError,
+    links::{Link, LinkEvent, Links},
+    membership::{Membership, Report, Request},
+    pump::{DeviceEvent, Pump},
+    shared::Shared,
+};
+
+/// The loop turns at least so often.
+pub const TURN_MAX: Duration = Duration::from_millis(250);
+/// Data frames taken from one link in one turn.
+const FRAMES_PER_TURN: usize = 8;
+/// Link events taken in one turn.
+const LINK_EVENTS_PER_TURN: usize = 512;
+/// Envelopes handed to one device in one turn.
+const INGRESS_PER_TURN: usize = 16 << 10;
+/// How long leaving may take.
+const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// A busy loop shows itself to the health port so often.
+const SHOW_EVERY: Duration = Duration::from_millis(100);
+
+/// Why a loop ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// It was asked to.
+    Stopped,
+    /// The coordinator has declared this incarnation lost: join anew.
+    Fenced,
+    /// A device is gone.
+    Failed(NodeError),
+}
+
+/// The loop of one incarnation.
+pub struct Agent {
+    env: Env,
+    proto: NodeProto,
+    links: BTreeMap<LinkId, Link>,
+    link_events: mpsc::Receiver<LinkEvent>,
+    dialler: Links,
+    pumps: Vec<Pump>,
+    membership: Membership,
+    notify: Arc<Notify>,
+    shared: Arc<Shared>,
+    view: Option<Arc<NodeView>>,
+    applied_index: u64,
+    released: Vec<Released>,
+    ingress: Vec<Envelope>,
+    events: Vec<DeviceEvent>,
+    spares: Vec<Vec<u8>>,
+    shown_at: Instant,
+    fenced: bool,
+}
+
+/// What an [`Agent`] is made of.
+pub struct AgentParts {
+    /// Clocks and tasks.
+    pub env: Env,
+    /// The protocol of this incarnation.
+    pub proto: NodeProto,
+    /// Where links are dialled.
+    pub dialler: Links,
+    /// What links say.
+    pub link_events: mpsc::Receiver<LinkEvent>,
+    /// One per device.
+    pub pumps: Vec<Pump>,
+    /// Lease, view and requests.
+    pub membership: Membership,
+    /// Woken by links and pumps.
+    pub notify: Arc<Notify>,
+    /// Health and metrics.
+    pub shared: Arc<Shared>,
+}
+
+impl Agent {
+    /// A loop that has not turned.
+    #[must_use]
+    pub fn new(parts: AgentParts) -> Self {
+        let AgentParts { env, proto, dialler, link_events, pumps, membership, notify, shared } = parts;
+        let shown_at = env.now();
+        Self {
+            env,
+            proto,
+            links: BTreeMap::new(),
+            link_events,
+            dialler,
+            pumps,
+            membership,
+            notify,
+            shared,
+            view: None,
+            applied_index: 0,
+            released: Vec::new(),
+            ingress: Vec::new(),
+            events: Vec::new(),
+            spares: Vec::new(),
+            shown_at,
+            fenced: false,
+        }
+    }
+
+    /// Turns until stopped, fenced or failed. Stops the devices at the end.
+    pub async fn run(mut self, mut stop: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>) -> Ended {
+        let ended = loop {
+            let progress = self.turn();
+            if self.fenced || self.membership.end.borrow().is_some() {
+                break Ended::Fenced;
+            }
+            if let Some(dead) = self.pumps.iter().find(|pump| pump.is_dead()) {
+                break Ended::Failed(NodeError::DeviceFailed { index: dead.index().0 });
+            }
+            if progress {
+                self.show(false);
+                tokio::select! {
+                    biased;
+                    () = &mut stop => break Ended::Stopped,
+                    () = tokio::task::yield_now() => {}
+                }
+                continue;
+            }
+            self.show(true);
+            let until = self.wake_at();
+            let env = self.env.clone();
+            tokio::select! {
+                () = &mut stop => break Ended::Stopped,
+                () = self.notify.notified() => {}
+                Ok(()) = self.membership.lease.changed() => {}
+                Ok(()) = self.membership.view.changed() => {}
+                Ok(()) = self.membership.end.changed() => {}
+                () = env.sleep_until(until) => {}
+            }
+        };
+        self.finish(ended).await
+    }
+
+    fn wake_at(&self) -> Instant {
+        let latest = self.env.now() + TURN_MAX;
+        self.proto.poll_timeout().map_or(latest, |ns| latest.min(Instant::from_ns(ns)))
+    }
+
+    fn now(&self) -> Now {
+        Now::new(self.env.monotonic_ns(), self.env.wall_ms())
+    }
+
+    /// One turn; says whether anything happened.
+    fn turn(&mut self) -> bool {
+        let now = self.now();
+        self.shared.turned(now.mono_ns);
+        let mut progress = self.take_membership(now);
+        progress |= self.take_link_events(now);
+        progress |= self.take_frames(now);
+        progress |= self.take_device_events(now);
+        if self.proto.poll_timeout().is_some_and(|at| at <= now.mono_ns) {
+            self.proto.handle_timeout(now);
+            progress = true;
+        }
+        progress |= self.act(now);
+        progress |= self.feed_devices();
+        progress
+    }
+
+    fn take_membership(&mut self, now: Now) -> bool {
+        let mut progress = false;
+        if self.membership.lease.has_changed().unwrap_or(false) {
+            let lease = *self.membership.lease.borrow_and_update();
+            self.proto.handle_lease(now, lease.end.as_ns(), lease.end_wall_ms);
+            self.shared.update(|snapshot| snapshot.lease_end = lease.end);
+            progress = true;
+        }
+        if self.membership.view.has_changed().unwrap_or(false) {
+            let view = self.membership.view.borrow_and_update().clone();
+            if let Some(view) = &view {
+                tracing::debug!(index = view.index, members = view.members.len(), "view");
+                self.proto.handle_view(now, view);
+                let incarnation = self.membership.incarnation.0;
+                let owned = view.shards.iter().filter(|shard| shard.incarnation == incarnation).count() as u64;
+                self.shared.update(|snapshot| {
+                    snapshot.view_index = view.index;
+                    snapshot.shards_owned = owned;
+                });
+            }
+            self.view = view;
+            progress = true;
+        }
+        progress
+    }
+
+    fn take_link_events(&mut self, now: Now) -> bool {
+        let mut taken = 0;
+        while taken < LINK_EVENTS_PER_TURN
+            && let Ok(event) = self.link_events.try_recv()
+        {
+            taken += 1;
+            match event {
+                LinkEvent::Up(link) => {
+                    tracing::info!(peer = %link.peer_name, link = %link.id, "link up");
+                    self.proto.link_up(now, link.id, link.peer);
+                    self.links.insert(link.id, *link);
+                }
+                LinkEvent::Answers(id, frame) => self.handle_frame(now, id, Lane::Answers, &frame),
+                LinkEvent::Down(id, why) => {
+                    if let Some(link) = self.links.remove(&id) {
+                        tracing::info!(peer = %link.peer_name, link = %id, %why, "link down");
+                        self.proto.link_down(now, id);
+                    }
+                }
+                LinkEvent::DialFailed(incarnation, why) => {
+                    tracing::debug!(%incarnation, %why, "link not made");
+                    self.proto.connect_failed(now, incarnation);
+                }
+            }
+        }
+        taken > 0
+    }
+
+    fn take_frames(&mut self, now: Now) -> bool {
+        let mut progress = false;
+        let ids: Vec<LinkId> = self.links.keys().copied().collect();
+        for id in ids {
+            for _ in 0..FRAMES_PER_TURN {
+                if !self.proto.can_read_data(now, id) {
+                    break;
+                }
+                let Some(Ok(frame)) = self.links.get_mut(&id).map(|link| link.data.try_recv()) else { break };
+                self.handle_frame(now, id, Lane::Data, &frame);
+                progress = true;
+            }
+        }
+        progress
+    }
+
+    fn handle_frame(&mut self, now: Now, id: LinkId, lane: Lane, frame: &[u8]) {
+        if !self.links.contains_key(&id) {
+            return;
+        }
+        if let Err(error) = self.proto.handle_frame(now, id, lane, frame) {
+            let peer = self.links.get(&id).map_or("", |link| link.peer_name.as_str());
+            tracing::warn!(%peer, link = %id, %error, "link closed");
+            self.close(id, &error.to_string());
+        }
+    }
+
+    fn close(&mut self, id: LinkId, reason: &str) {
+        if let Some(link) = self.links.remove(&id) {
+            link.close(reason);
+        }
+    }
+
+    fn take_device_events(&mut self, now: Now) -> bool {
+        let mut progress = false;
+        for at in 0..self.pumps.len() {
+            let room = self.proto.can_take_egress(now);
+            let pump = &self.pumps[at];
+            let device = pump.index();
+            pump.take_events(room, &mut self.events);
+            for event in self.events.drain(..) {
+                progress = true;
+                match event {
+                    DeviceEvent::Egress(envelopes) => self.proto.handle_egress(now, device, &envelopes),
+                    DeviceEvent::IngressDone { worker, total } => {
+                        self.proto.handle_ingress_done(now, device, worker, total);
+                    }
+                    DeviceEvent::Status(status) => {
+                        tracing::trace!(%device, ?status, "device");
+                        self.proto.handle_status(now, device, status);
+                    }
+                }
+            }
+        }
+        progress
+    }
+
+    fn act(&mut self, now: Now) -> bool {
+        let mut progress = false;
+        while let Some(action) = self.proto.poll_action(now) {
+            progress = true;
+            match action {
+                Action::Send { link, lane, frame } => {
+                    let sent = self.links.get(&link).is_none_or(|link| link.send(lane, frame));
+                    if !sent {
+                        tracing::warn!(%link, "peer does not read what it is sent");
+                        self.close(link, "the peer does not read what it is sent");
+                        self.proto.link_down(now, link);
+                    }
+                }
+                Action::Connect { node, incarnation, addr } => self.dialler.dial(node, incarnation, addr),
+                Action::Close { link, reason } => self.close(link, reason.name()),
+                Action::Device { device, control } => self.pumps[usize::from(device.0)].submit(control),
+                // The long poll brings every view as soon as there is one; there is nothing to hurry.
+                Action::NeedView { index } => tracing::debug!(index, "a peer has seen a younger view"),
+                Action::ReportReleased { shard, epoch } => {
+                    self.released.push(Released { set: shard.set.0, index: shard.index.0, epoch: epoch.0 });
+                }
+                Action::ReportApplied { index } => {
+                    tracing::debug!(index, "view in effect");
+                    self.applied_index = index;
+                    self.shared.update(|snapshot| snapshot.applied_index = index);
+                    self.report();
+                }
+                Action::AssignFailed { device, shard, epoch } => {
+                    tracing::error!(%device, %shard, %epoch, "a shard could not be made resident");
+                }
+                Action::Fenced => self.fenced = true,
+            }
+        }
+        self.report_released();
+        for link in self.links.values() {
+            link.take_spares(&mut self.spares);
+        }
+        for spare in self.spares.drain(..) {
+            self.proto.recycle(spare);
+        }
+        progress
+    }
+
+    fn report_released(&mut self) {
+        if self.released.is_empty() {
+            return;
+        }
+        // A full queue: kept, and tried again in the next turn.
+        if let Ok(permit) = self.membership.requests.try_reserve() {
+            permit.send(Request::Released(std::mem::take(&mut self.released)));
+        }
+    }
+
+    fn feed_devices(&mut self) -> bool {
+        let mut progress = false;
+        for pump in &self.pumps {
+            let taken = self.proto.poll_ingress(pump.index(), &mut self.ingress, INGRESS_PER_TURN);
+            progress |= taken > 0;
+            pump.push_ingress(&mut self.ingress);
+        }
+        progress
+    }
+
+    /// Shows the loop's state to the health port and to the next renewal.
+    fn show(&mut self, idle: bool) {
+        let now = self.env.now();
+        if !idle && now < self.shown_at + SHOW_EVERY {
+            return;
+        }
+        self.shown_at = now;
+        let ledger = self.proto.ledger();
+        let devices: Vec<_> = self.pumps.iter().map(Pump::counters).collect();
+        let is_client = |link: &&Link| matches!(link.peer, PeerIdentity::Client { .. });
+        let links_client = self.links.values().filter(is_client).count() as u64;
+        let links_node = self.links.len() as u64 - links_client;
+        self.shared.update(|snapshot| {
+            snapshot.ledger = ledger;
+            snapshot.devices = devices;
+            snapshot.links_client = links_client;
+            snapshot.links_node = links_node;
+        });
+        self.report();
+    }
+
+    fn report(&self) {
+        let snapshot = self.shared.snapshot();
+        let workers = snapshot.workers();
+        let in_flight = u64::try_from(workers.in_flight()).unwrap_or(0);
+        let load = Load {
+            actors: workers.actors_now,
+            handled: workers.handled,
+            in_flight: in_flight + snapshot.ledger.outbound_now + snapshot.ledger.pending_now,
+            dead_lettered: workers.dead_total() + snapshot.ledger.dead_total(),
+            memory_used_bytes: 0,
+        };
+        self.membership.report.send_replace(Report { applied_index: self.applied_index, load });
+    }
+
+    async fn finish(mut self, ended: Ended) -> Ended {
+        if matches!(ended, Ended::Stopped) {
+            let (answer, left) = oneshot::channel();
+            if self.membership.requests.send(Request::Leave { answer }).await.is_ok() {
+                // Without an answer the lease ends by itself, which is what leaving spares the others.
+                let _ = self.env.timeout(LEAVE_LIMIT, left).await;
+            }
+        }
+        for link in std::mem::take(&mut self.links).into_values() {
+            link.close("the node is leaving");
+        }
+        for pump in self.pumps.drain(..) {
+            let end = self.env.run_blocking(move || pump.stop()).await;
+            tracing::debug!(?end, "device stopped");
+        }
+        ended
+    }
+}
+
+/// The devices of the protocol's configuration, in the order of their indices.
+pub(crate) fn device_index(at: usize) -> DeviceIndex {
+    DeviceIndex(u16::try_from(at).unwrap_or(u16::MAX))
+}

@@ -1,0 +1,80 @@
+//! `/livez`, `/readyz`, `/metrics` over HTTP.
+//!
+//! Served on the membership's thread, so that load on the message path never looks like death to whoever watches.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Router, extract::State, http::StatusCode, http::header::CONTENT_TYPE, response::IntoResponse, routing::get,
+};
+use ringfleet_env::Env;
+
+use crate::error::NodeError;
+use crate::shared::Shared;
+
+/// A bound health port.
+#[derive(Debug)]
+pub struct HealthPort {
+    listener: std::net::TcpListener,
+    addr: SocketAddr,
+}
+
+impl HealthPort {
+    /// Opens the port.
+    ///
+    /// # Errors
+    /// [`NodeError::Http`] if it is taken or not permitted.
+    pub fn open(env: &Env, addr: SocketAddr) -> Result<Self, NodeError> {
+        let wrap = |source| NodeError::Http { addr, source };
+        let listener = env.listen_tcp(addr).map_err(wrap)?;
+        let addr = listener.local_addr().map_err(wrap)?;
+        Ok(Self { listener, addr })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until the task is dropped.
+    pub async fn serve(self, shared: Arc<Shared>) {
+        let listener = match tokio::net::TcpListener::from_std(self.listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "health port cannot be served");
+                return;
+            }
+        };
+        let router = Router::new()
+            .route("/livez", get(livez))
+            .route("/readyz", get(readyz))
+            .route("/metrics", get(metrics))
+            .with_state(shared);
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "health port has failed");
+        }
+    }
+}
+
+/// The process lives and its loop has turned recently.
+async fn livez(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    match shared.not_live() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+/// The node is a member, holds its lease, and has put its view into effect.
+async fn readyz(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    match shared.not_ready() {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    match crate::metrics::render(&shared.snapshot()) {
+        Ok(text) => (StatusCode::OK, [(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, "text/plain")], format!("{error}\n")),
+    }
+}

@@ -1,0 +1,291 @@
+//! Membership: the node's life with the coordinators, on a thread and a connection of its own, so that load on the message path
+//! never looks like death (C2, C10).
+//!
+//! ```text
+//!   join --> renew every lease / RENEWALS_PER_LEASE  --> LeaseGrant   to the agent
+//!        \-> watch the view (long poll)              --> NodeView     to the agent
+//!        \-> report released shards, look up sessions   <-- asked by the agent
+//!   refused as fenced, anywhere --> MembershipEnd::Fenced: the agent forgets everything and joins as a new incarnation
+//! ```
+//!
+//! **Lease (C2).** The end of a lease is computed from the node's own clock when the renewal was *sent*; the leader starts counting
+//! when it has received and confirmed it, which is later. So the node's end is never after the leader's, whatever the network did
+//! in between, and a paused process finds its lease over when it wakes: the end is an instant, not a countdown.
+
+use std::{sync::Arc, time::Duration};
+
+use ringfleet_abi::{Incarnation, NodeId, SessionId};
+use ringfleet_env::{Env, Instant};
+use ringfleet_proto::control::{
+    Failure, Joined, Load, NodeAnswer, NodeRequest, NodeView, RefusalCode, Released, SessionIdentity,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::coordinators::Coordinators;
+
+/// Renewals within the length of one lease: five may be lost before the sixth must arrive.
+pub const RENEWALS_PER_LEASE: u32 = 6;
+/// How long one long poll of the view waits.
+const WATCH_WAIT: Duration = Duration::from_secs(10);
+/// Added to a long poll before it counts as lost.
+const WATCH_MARGIN: Duration = Duration::from_secs(2);
+/// How long a report or a look-up waits for its answer before it is tried again.
+const REQUEST_DEADLINE: Duration = Duration::from_secs(2);
+/// Between two tries of something that failed.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Look-ups and reports that may wait for the coordinator. One more waits at the agent.
+const REQUESTS_MAX: usize = 1024;
+
+/// A lease as the agent needs it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeaseGrant {
+    /// Its end on the monotonic clock; 0 before the first.
+    pub end: Instant,
+    /// Its end on the wall clock, for frames to other nodes.
+    pub end_wall_ms: u64,
+}
+
+/// What the agent asks of the coordinator.
+#[derive(Debug)]
+pub enum Request {
+    /// These shards are flushed and no longer executed. Repeated until it is heard.
+    Released(Vec<Released>),
+    /// Whose is this session? `Err` says that it is not known or belongs to nobody.
+    Session {
+        /// The session.
+        session: SessionId,
+        /// Where the answer goes.
+        answer: oneshot::Sender<Result<SessionIdentity, Failure>>,
+    },
+    /// Leave the cluster for good; answered when the coordinator knows or the deadline has passed.
+    Leave {
+        /// Told when done.
+        answer: oneshot::Sender<()>,
+    },
+}
+
+/// How a membership ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembershipEnd {
+    /// The coordinator has declared this incarnation lost.
+    Fenced,
+}
+
+/// What the agent says of itself with every renewal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    /// The placement index through which everything of this node is in effect.
+    pub applied_index: u64,
+    /// What it carries.
+    pub load: Load,
+}
+
+/// The agent's end of a membership.
+#[derive(Debug)]
+pub struct Membership {
+    /// Who the node is.
+    pub node: NodeId,
+    /// Which start of it.
+    pub incarnation: Incarnation,
+    /// The lease, as renewed.
+    pub lease: watch::Receiver<LeaseGrant>,
+    /// The youngest view.
+    pub view: watch::Receiver<Option<Arc<NodeView>>>,
+    /// Where requests go.
+    pub requests: mpsc::Sender<Request>,
+    /// What renewals say of this node.
+    pub report: watch::Sender<Report>,
+    /// The end of it.
+    pub end: watch::Receiver<Option<MembershipEnd>>,
+    /// Ends the membership's tasks when the agent drops it.
+    _tasks: Vec<ringfleet_env::TaskHandle>,
+}
+
+/// The other ends of the channels of [`Membership`].
+struct Channels {
+    lease: watch::Sender<LeaseGrant>,
+    view: watch::Sender<Option<Arc<NodeView>>>,
+    report: watch::Receiver<Report>,
+    end: watch::Sender<Option<MembershipEnd>>,
+}
+
+impl Membership {
+    /// Starts renewing, watching and reporting for a member that has joined. Runs on the caller's executor.
+    #[must_use]
+    pub fn start(env: &Env, coordinators: Coordinators, joined: Joined) -> Self {
+        let (lease_tx, lease) = watch::channel(LeaseGrant::default());
+        let (view_tx, view) = watch::channel(None);
+        let (report, report_rx) = watch::channel(Report::default());
+        let (end_tx, end) = watch::channel(None);
+        let (requests, requests_rx) = mpsc::channel(REQUESTS_MAX);
+        let channels = Arc::new(Channels { lease: lease_tx, view: view_tx, report: report_rx, end: end_tx });
+        let member = Member { env: env.clone(), coordinators, joined, channels };
+        let tasks = vec![
+            env.spawn("renew", member.clone().renew()).abort_on_drop(),
+            env.spawn("watch-view", member.clone().watch()).abort_on_drop(),
+            env.spawn("node-requests", member.serve(requests_rx)).abort_on_drop(),
+        ];
+        Self {
+            node: NodeId(joined.node),
+            incarnation: Incarnation(joined.incarnation),
+            lease,
+            view,
+            requests,
+            report,
+            end,
+            _tasks: tasks,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Member {
+    env: Env,
+    coordinators: Coordinators,
+    joined: Joined,
+    channels: Arc<Channels>,
+}
+
+impl Member {
+    async fn renew(self) {
+        let lease = Duration::from_millis(u64::from(self.joined.lease_ms));
+        let period = lease / RENEWALS_PER_LEASE;
+        loop {
+            let sent = self.env.now();
+            let sent_wall_ms = self.env.wall_ms();
+            let report = *self.channels.report.borrow();
+            let request = NodeRequest::Renew {
+                incarnation: self.joined.incarnation,
+                applied_index: report.applied_index,
+                wall_ms: sent_wall_ms,
+                load: report.load,
+                deadline_ms: millis(lease),
+            };
+            match self.coordinators.call(&request, lease).await {
+                Ok(NodeAnswer::Granted(granted)) => {
+                    let length = Duration::from_millis(u64::from(granted.lease_ms));
+                    let end_wall_ms = sent_wall_ms + u64::from(granted.lease_ms);
+                    let grant = LeaseGrant { end: sent + length, end_wall_ms };
+                    // An answer to an older renewal never takes back what a younger one gave.
+                    self.channels.lease.send_if_modified(|lease| {
+                        let later = grant.end > lease.end;
+                        if later {
+                            *lease = grant;
+                        }
+                        later
+                    });
+                    self.env.sleep_until(sent + period).await;
+                }
+                Ok(other) => {
+                    tracing::warn!(?other, "unexpected answer to a renewal");
+                    self.env.sleep(RETRY_AFTER).await;
+                }
+                Err(failure) => {
+                    if self.fenced(&failure) {
+                        return;
+                    }
+                    tracing::debug!(%failure, "lease not renewed");
+                    self.env.sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+
+    async fn watch(self) {
+        loop {
+            let have_index = self.channels.view.borrow().as_ref().map_or(0, |view| view.index);
+            let request = NodeRequest::WatchView {
+                incarnation: self.joined.incarnation,
+                have_index,
+                wait_ms: millis(WATCH_WAIT),
+            };
+            match self.coordinators.long_poll(&request, WATCH_WAIT + WATCH_MARGIN).await {
+                Ok(NodeAnswer::View(view)) if view.index > have_index => {
+                    self.channels.view.send_replace(Some(Arc::new(view)));
+                }
+                Ok(NodeAnswer::View(_) | NodeAnswer::Unchanged { .. }) => {}
+                Ok(other) => {
+                    tracing::warn!(?other, "unexpected answer to a watch");
+                    self.env.sleep(RETRY_AFTER).await;
+                }
+                Err(failure) => {
+                    if self.fenced(&failure) {
+                        return;
+                    }
+                    tracing::debug!(%failure, "view not fetched");
+                    self.env.sleep(RETRY_AFTER).await;
+                }
+            }
+        }
+    }
+
+    async fn serve(self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(request) = requests.recv().await {
+            match request {
+                Request::Released(shards) => self.report_released(shards).await,
+                Request::Session { session, answer } => {
+                    let member = self.clone();
+                    // Look-ups do not wait for each other: a client at the door must not wait for a report.
+                    self.env
+                        .spawn("session-look-up", async move {
+                            // Nobody waits any more if the link has gone.
+                            let _ = answer.send(member.look_up(session).await);
+                        })
+                        .detach();
+                }
+                Request::Leave { answer } => {
+                    let request = NodeRequest::Leave {
+                        incarnation: self.joined.incarnation,
+                        deadline_ms: millis(REQUEST_DEADLINE),
+                    };
+                    if let Err(failure) = self.coordinators.call(&request, REQUEST_DEADLINE).await {
+                        tracing::warn!(%failure, "leaving without the coordinator knowing; the lease will end");
+                    }
+                    let _ = answer.send(());
+                }
+            }
+        }
+    }
+
+    async fn report_released(&self, shards: Vec<Released>) {
+        for chunk in shards.chunks(ringfleet_proto::control::limits::RELEASED_MAX) {
+            let request = NodeRequest::ReportReleased {
+                incarnation: self.joined.incarnation,
+                shards: chunk.to_vec(),
+                deadline_ms: millis(REQUEST_DEADLINE),
+            };
+            while let Err(failure) = self.coordinators.call(&request, REQUEST_DEADLINE).await {
+                if self.fenced(&failure) {
+                    return;
+                }
+                tracing::debug!(%failure, "released shards not reported");
+                self.env.sleep(RETRY_AFTER).await;
+            }
+        }
+    }
+
+    async fn look_up(&self, session: SessionId) -> Result<SessionIdentity, Failure> {
+        let request = NodeRequest::LookupSession {
+            incarnation: self.joined.incarnation,
+            session: session.0,
+            deadline_ms: millis(REQUEST_DEADLINE),
+        };
+        match self.coordinators.call(&request, REQUEST_DEADLINE).await? {
+            NodeAnswer::Session(identity) => Ok(identity),
+            other => Err(Failure::Unknown { message: format!("unexpected answer to a session look-up: {other:?}") }),
+        }
+    }
+
+    /// Whether `failure` says that this incarnation is over; tells the agent if so.
+    fn fenced(&self, failure: &Failure) -> bool {
+        let fenced = matches!(failure, Failure::Refused(refusal) if refusal.code == RefusalCode::Fenced);
+        if fenced {
+            self.channels.end.send_replace(Some(MembershipEnd::Fenced));
+        }
+        fenced
+    }
+}
+
+fn millis(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}

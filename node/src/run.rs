@@ -1,0 +1,297 @@
+//! From a configuration to a running agent, incarnation after incarnation.
+
+use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use ringfleet_actor::TypeRegistry;
+use ringfleet_env::Env;
+use ringfleet_gpu::{CpuDevice, Device};
+use ringfleet_link::{Alpn, Endpoint, Identity, LinkConfig, Role, RoleSet, code};
+use ringfleet_proto::{
+    DeviceConfig as ProtoDevice, NodeConfig as ProtoConfig, NodeProto, Now, OutboundConfig,
+    control::{Failure, Joined, NodeAnswer, NodeRequest},
+    limits,
+};
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::{
+    agent::{Agent, AgentParts, Ended, device_index},
+    config::{DeviceConfig, NodeConfig},
+    coordinators::Coordinators,
+    error::NodeError,
+    http::HealthPort,
+    links::{Links, LinksConfig},
+    membership::Membership,
+    pump::Pump,
+    report,
+    shared::Shared,
+};
+
+/// How long one request to join waits before it is repeated.
+const JOIN_TRY: Duration = Duration::from_secs(5);
+/// How long closing connections may take at the end.
+const CLOSE_LIMIT: Duration = Duration::from_millis(500);
+/// The control connection: a coordinator that says nothing for this long is given up, so that a killed leader is not waited for.
+const CONTROL_IDLE: Duration = Duration::from_secs(2);
+/// How often a silent control connection is probed.
+const CONTROL_KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// The roles that may open a data connection; what each may do is in the table of roles and verbs.
+const DATA_ROLES: RoleSet = RoleSet::of(&[Role::Node, Role::Client, Role::Operator]);
+
+/// Where a started agent can be reached.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    /// Nodes and clients (QUIC over UDP).
+    pub data: SocketAddr,
+    /// Health and metrics (HTTP over TCP).
+    pub http: SocketAddr,
+}
+
+/// Runs an agent until `stop` is ready. `started` is called once its ports are open.
+///
+/// An incarnation that the coordinator has declared lost is given up with everything it held, and the agent joins as a new one.
+///
+/// # Errors
+/// [`NodeError`]: it could not start, was refused, or a device has failed.
+pub async fn run(
+    env: Env,
+    config: NodeConfig,
+    types: TypeRegistry,
+    started: impl FnOnce(Started),
+    stop: impl Future<Output = ()> + Send,
+) -> Result<(), NodeError> {
+    let load = || {
+        Identity::load_files(&*env.disk(), &config.cert, &config.key, &config.ca)
+            .map_err(|error| NodeError::Identity { name: config.name.clone(), reason: error.to_string() })
+    };
+    let identity = load()?;
+    check_identity(&config, &identity)?;
+    let link_config = LinkConfig::for_addr(config.listen.ip());
+    let wrap = |error: ringfleet_link::BindError| NodeError::Bind { reason: error.to_string() };
+    let endpoint = Endpoint::bind(&env, config.listen, identity, link_config).map_err(wrap)?;
+    let health = HealthPort::open(&env, config.http)?;
+    let data = endpoint.local_addr().map_err(|error| NodeError::Bind { reason: error.to_string() })?;
+    let http = health.addr();
+    let shared = Arc::new(Shared::new(&env, &config.name));
+    started(Started { data, http });
+    tracing::info!(node = %config.name, %data, %http, "node started");
+
+    let (joins, joins_rx) = mpsc::channel(1);
+    let control = Control { env: env.clone(), config: config.clone(), data, http, types: types.clone() };
+    let control = control.run(load()?, health, shared.clone(), joins_rx);
+    let _control = env.spawn_on_own_thread("membership", control).map_err(NodeError::Thread)?.abort_on_drop();
+
+    let node = Node { env: env.clone(), config, types, endpoint: endpoint.clone(), shared, joins };
+    let outcome = node.incarnations(stop).await;
+    endpoint.close(code::SHUTDOWN, "the node has stopped");
+    // Peers that are not told notice by themselves.
+    let _ = env.timeout(CLOSE_LIMIT, endpoint.wait_idle()).await;
+    outcome
+}
+
+fn check_identity(config: &NodeConfig, identity: &Identity) -> Result<(), NodeError> {
+    let peer = identity.peer();
+    let reason = if peer.role() != Role::Node {
+        format!("its certificate is of a {}", peer.role())
+    } else if peer.name() != config.name {
+        format!("its certificate is of node {}", peer.name())
+    } else if peer.cluster() != config.cluster {
+        format!("its certificate is of cluster {}", peer.cluster())
+    } else {
+        return Ok(());
+    };
+    Err(NodeError::Identity { name: config.name.clone(), reason })
+}
+
+/// A request to join; the answer is a running membership.
+struct Join {
+    boot: u128,
+    answer: oneshot::Sender<Result<Membership, NodeError>>,
+}
+
+/// What runs on the membership's thread.
+struct Control {
+    env: Env,
+    config: NodeConfig,
+    data: SocketAddr,
+    http: SocketAddr,
+    types: TypeRegistry,
+}
+
+impl Control {
+    async fn run(self, identity: Identity, health: HealthPort, shared: Arc<Shared>, mut joins: mpsc::Receiver<Join>) {
+        let serve = self.env.spawn("health", health.serve(shared)).abort_on_drop();
+        // Any free port of the address that the node listens on: it only dials.
+        let from = SocketAddr::new(self.config.listen.ip(), 0);
+        let link_config = LinkConfig {
+            idle_timeout: CONTROL_IDLE,
+            keep_alive: CONTROL_KEEP_ALIVE,
+            ..LinkConfig::for_addr(from.ip())
+        };
+        let endpoint = Endpoint::bind(&self.env, from, identity, link_config);
+        while let Some(join) = joins.recv().await {
+            let joined = match &endpoint {
+                Ok(endpoint) => self.join(endpoint, join.boot).await,
+                Err(error) => Err(NodeError::Bind { reason: error.to_string() }),
+            };
+            // The agent has gone if nobody listens.
+            let _ = join.answer.send(joined);
+        }
+        drop(serve);
+    }
+
+    async fn join(&self, endpoint: &Endpoint, boot: u128) -> Result<Membership, NodeError> {
+        let config = &self.config;
+        let coordinators = Coordinators::new(&self.env, endpoint.clone(), &config.coordinators);
+        let request = NodeRequest::Join {
+            cluster: config.cluster.clone(),
+            name: config.name.clone(),
+            boot,
+            data_addr: config.advertise.clone().unwrap_or_else(|| self.data.to_string()),
+            http_addr: self.http.to_string(),
+            devices: report::devices(&config.devices),
+            types: report::types(&self.types),
+            deadline_ms: u32::try_from(JOIN_TRY.as_millis()).unwrap_or(u32::MAX),
+        };
+        let deadline = self.env.now() + config.join_deadline;
+        loop {
+            let last = match coordinators.call(&request, JOIN_TRY).await {
+                Ok(NodeAnswer::Joined(joined)) => return Ok(self.member(coordinators, joined)),
+                Ok(other) => format!("unexpected answer {other:?}"),
+                // A predecessor under this name lives until its lease ends: worth waiting for.
+                Err(Failure::Refused(refusal))
+                    if refusal.code == ringfleet_proto::control::RefusalCode::NameInUse
+                        && self.env.now() < deadline =>
+                {
+                    refusal.message
+                }
+                Err(Failure::Refused(refusal)) => return Err(self.refused(refusal.to_string())),
+                Err(failure) => failure.to_string(),
+            };
+            if self.env.now() >= deadline {
+                let (cluster, name) = (config.cluster.clone(), config.name.clone());
+                let (tried, seconds) = (config.coordinators.join(", "), config.join_deadline.as_secs());
+                return Err(NodeError::Unreachable { cluster, name, tried, seconds, last });
+            }
+            tracing::info!(%last, "not joined yet");
+            self.env.sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    fn member(&self, coordinators: Coordinators, joined: Joined) -> Membership {
+        tracing::info!(node = joined.node, incarnation = joined.incarnation, lease_ms = joined.lease_ms, "joined");
+        Membership::start(&self.env, coordinators, joined)
+    }
+
+    fn refused(&self, reason: String) -> NodeError {
+        NodeError::Refused { cluster: self.config.cluster.clone(), name: self.config.name.clone(), reason }
+    }
+}
+
+/// What runs on the agent's thread.
+struct Node {
+    env: Env,
+    config: NodeConfig,
+    types: TypeRegistry,
+    endpoint: Endpoint,
+    shared: Arc<Shared>,
+    joins: mpsc::Sender<Join>,
+}
+
+impl Node {
+    async fn incarnations(&self, stop: impl Future<Output = ()> + Send) -> Result<(), NodeError> {
+        let mut stop = pin!(stop);
+        loop {
+            let agent = tokio::select! {
+                () = &mut stop => return Ok(()),
+                agent = self.join() => agent?,
+            };
+            let (agent, links) = agent;
+            let accept = self.accept(links)?;
+            let ended = agent.run(stop.as_mut()).await;
+            drop(accept);
+            match ended {
+                Ended::Stopped => return Ok(()),
+                Ended::Failed(error) => return Err(error),
+                Ended::Fenced => {
+                    tracing::warn!(node = %self.config.name, "fenced: this incarnation is given up, joining as a new one");
+                    self.shared.update(|snapshot| {
+                        snapshot.fenced_total += 1;
+                        snapshot.incarnation = 0;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Joins as a new incarnation, with new devices: whatever the old ones held belongs to nobody.
+    async fn join(&self) -> Result<(Agent, Links), NodeError> {
+        let boot = u128::from(self.env.random_u64()) << 64 | u128::from(self.env.random_u64());
+        let (answer, answered) = oneshot::channel();
+        let stopped = || NodeError::Thread(std::io::Error::other("the membership thread has ended"));
+        self.joins.send(Join { boot, answer }).await.map_err(|_| stopped())?;
+        let membership = answered.await.map_err(|_| stopped())??;
+        let notify = Arc::new(Notify::new());
+        let links_config = LinksConfig {
+            node: membership.node,
+            incarnation: membership.incarnation,
+            view: membership.view.clone(),
+            requests: membership.requests.clone(),
+            agent: notify.clone(),
+        };
+        let (dialler, link_events) = Links::new(&self.env, self.endpoint.clone(), links_config);
+        let pumps = self.start_devices(&notify)?;
+        let proto =
+            NodeProto::new(Now::new(self.env.monotonic_ns(), self.env.wall_ms()), self.proto_config(&membership));
+        self.shared.update(|snapshot| {
+            snapshot.incarnation = membership.incarnation.0;
+            snapshot.applied_index = 0;
+        });
+        let (env, shared) = (self.env.clone(), self.shared.clone());
+        let links = dialler.clone();
+        let parts = AgentParts { env, proto, dialler, link_events, pumps, membership, notify, shared };
+        Ok((Agent::new(parts), links))
+    }
+
+    fn accept(&self, links: Links) -> Result<ringfleet_env::TaskHandle, NodeError> {
+        let mut listener = self
+            .endpoint
+            .listen(&[(Alpn::Data, DATA_ROLES)])
+            .map_err(|error| NodeError::Bind { reason: error.to_string() })?;
+        let accept = async move {
+            while let Some(connection) = listener.accept().await {
+                links.accepted(connection);
+            }
+        };
+        Ok(self.env.spawn("accept", accept).abort_on_drop())
+    }
+
+    fn start_devices(&self, notify: &Arc<Notify>) -> Result<Vec<Pump>, NodeError> {
+        let types: Vec<_> = self.types.iter().collect();
+        let start = |(at, config): (usize, &DeviceConfig)| {
+            let index = device_index(at);
+            let DeviceConfig::Cpu(cpu) = config;
+            let device = CpuDevice::start(cpu, &types, self.env.clock())
+                .map_err(|error| NodeError::Device { index: index.0, reason: error.to_string() })?;
+            let device: Box<dyn Device> = Box::new(device);
+            Pump::start(&self.env, index, device, notify.clone()).map_err(NodeError::Thread)
+        };
+        self.config.devices.iter().enumerate().map(start).collect()
+    }
+
+    fn proto_config(&self, membership: &Membership) -> ProtoConfig {
+        let device = |config: &DeviceConfig| {
+            let DeviceConfig::Cpu(cpu) = config;
+            ProtoDevice { workers: cpu.workers, ingress_capacity: cpu.ingress_slots }
+        };
+        ProtoConfig {
+            node: membership.node,
+            incarnation: membership.incarnation,
+            devices: self.config.devices.iter().map(device).collect(),
+            types: self.types.iter().map(|ty| ty.name.to_owned()).collect(),
+            actors_per_shard: self.config.actors_per_shard,
+            outbound: OutboundConfig::default(),
+            pending_worker_max: limits::PENDING_WORKER_MAX,
+            session_idle_ms: limits::SESSION_IDLE_MS,
+        }
+    }
+}

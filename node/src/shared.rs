@@ -1,0 +1,110 @@
+//! What the agent's loop shows to the threads beside it: health and metrics.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use ringfleet_abi::WorkerCounters;
+use ringfleet_env::{Env, Instant};
+use ringfleet_proto::Ledger;
+
+/// A loop that has not turned for so long counts as dead. It turns at least every [`crate::agent::TURN_MAX`].
+const TURN_OVERDUE: Duration = Duration::from_secs(5);
+
+/// The agent as its loop last saw it.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    /// The node's name.
+    pub node: String,
+    /// This start of it; 0 before it has joined.
+    pub incarnation: u64,
+    /// The youngest placement index in effect here.
+    pub applied_index: u64,
+    /// The youngest placement index seen.
+    pub view_index: u64,
+    /// The end of the lease; 0 before the first.
+    pub lease_end: Instant,
+    /// Shards that the youngest view gives to this node.
+    pub shards_owned: u64,
+    /// Links to nodes that are up.
+    pub links_node: u64,
+    /// Links to clients that are up.
+    pub links_client: u64,
+    /// The agent's own counters.
+    pub ledger: Ledger,
+    /// Counters of every worker, by device.
+    pub devices: Vec<Vec<WorkerCounters>>,
+    /// Incarnations that this process has been before: it was fenced so many times.
+    pub fenced_total: u64,
+}
+
+impl Snapshot {
+    /// The counters of all workers together.
+    #[must_use]
+    pub fn workers(&self) -> WorkerCounters {
+        let mut sum = WorkerCounters::default();
+        self.devices.iter().flatten().for_each(|worker| sum.add(worker));
+        sum
+    }
+}
+
+/// The meeting place of the loop and the health port.
+#[derive(Debug)]
+pub struct Shared {
+    env: Env,
+    snapshot: Mutex<Snapshot>,
+    turned_at_ns: AtomicU64,
+}
+
+impl Shared {
+    /// For the node of this name.
+    #[must_use]
+    pub fn new(env: &Env, node: &str) -> Self {
+        let snapshot = Snapshot { node: node.to_owned(), ..Snapshot::default() };
+        Self { env: env.clone(), snapshot: Mutex::new(snapshot), turned_at_ns: AtomicU64::new(env.monotonic_ns()) }
+    }
+
+    /// The loop has turned.
+    pub fn turned(&self, now_ns: u64) {
+        self.turned_at_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    /// Changes the snapshot.
+    pub fn update(&self, change: impl FnOnce(&mut Snapshot)) {
+        change(&mut self.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A copy of the snapshot.
+    pub fn snapshot(&self) -> Snapshot {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Why the process is not live, if it is not.
+    pub fn not_live(&self) -> Option<String> {
+        let still = self.env.monotonic_ns().saturating_sub(self.turned_at_ns.load(Ordering::Relaxed));
+        let still = Duration::from_nanos(still);
+        (still > TURN_OVERDUE).then(|| format!("the agent's loop has not turned for {still:?}"))
+    }
+
+    /// Why the node is not ready, if it is not.
+    pub fn not_ready(&self) -> Option<String> {
+        if let Some(why) = self.not_live() {
+            return Some(why);
+        }
+        let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
+        if snapshot.incarnation == 0 {
+            return Some("the node has not joined".to_owned());
+        }
+        if snapshot.lease_end <= self.env.now() {
+            return Some("the lease has ended".to_owned());
+        }
+        if snapshot.applied_index < snapshot.view_index {
+            return Some(format!("view {} is not in effect yet, {} is", snapshot.view_index, snapshot.applied_index));
+        }
+        None
+    }
+}

@@ -1,0 +1,180 @@
+//! The pump against devices that misbehave on purpose.
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use ringfleet_abi::{ActorId, Control, DeviceIndex, Envelope, Flags, SetId, Status, WorkerCounters, WorkerIndex};
+use ringfleet_env::{Env, Instant};
+use ringfleet_gpu::{Device, Full};
+use ringfleet_node::pump::{DeviceEvent, EGRESS_BACKLOG_MAX, Pump};
+use tokio::sync::Notify;
+
+/// What a scripted device does when it is asked for egress.
+type Egress = Box<dyn FnMut(&mut Script) -> Option<Envelope> + Send>;
+
+#[derive(Default)]
+struct Script {
+    done: u64,
+    stopped: bool,
+    statuses: VecDeque<Status>,
+    taken: Vec<Envelope>,
+    refuse_ingress: bool,
+}
+
+struct Scripted {
+    script: Script,
+    egress: Egress,
+    polled: Arc<AtomicUsize>,
+    ingress: Arc<std::sync::Mutex<Vec<Envelope>>>,
+}
+
+impl Device for Scripted {
+    fn push_ingress(&mut self, envelopes: &[Envelope]) -> usize {
+        // Takes one of each hand-over, then none, in turn: the pump has to keep the rest in order.
+        self.script.refuse_ingress = !self.script.refuse_ingress;
+        let taken = usize::from(!self.script.refuse_ingress).min(envelopes.len());
+        self.script.taken.extend_from_slice(&envelopes[..taken]);
+        *self.ingress.lock().expect("no panic") = self.script.taken.clone();
+        taken
+    }
+
+    fn ingress_worker(&self, _envelope: &Envelope) -> WorkerIndex {
+        WorkerIndex(0)
+    }
+
+    fn poll_egress(&mut self, envelopes: &mut [Envelope]) -> usize {
+        self.polled.fetch_add(1, Ordering::Relaxed);
+        match (self.egress)(&mut self.script) {
+            Some(envelope) => {
+                envelopes[0] = envelope;
+                1
+            }
+            None => 0,
+        }
+    }
+
+    fn submit(&mut self, control: Control) -> Result<(), Full> {
+        if control == Control::Stop && !self.script.stopped {
+            self.script.stopped = true;
+            self.script.statuses.push_back(Status::Stopped);
+        }
+        Ok(())
+    }
+
+    fn poll_status(&mut self) -> Option<Status> {
+        self.script.statuses.pop_front()
+    }
+
+    fn counters(&self, _worker: WorkerIndex) -> WorkerCounters {
+        WorkerCounters { ingress_done: self.script.done, ..WorkerCounters::default() }
+    }
+
+    fn workers(&self) -> u16 {
+        1
+    }
+}
+
+fn envelope(key: u64) -> Envelope {
+    let actor = ActorId::new(SetId(1), key);
+    Envelope::new(actor, actor, 1, Flags::NONE, &[]).expect("an empty payload")
+}
+
+struct Running {
+    env: Env,
+    pump: Pump,
+    polled: Arc<AtomicUsize>,
+    ingress: Arc<std::sync::Mutex<Vec<Envelope>>>,
+}
+
+fn start(egress: Egress) -> Running {
+    let env = Env::tokio();
+    let (polled, ingress) = (Arc::new(AtomicUsize::new(0)), Arc::default());
+    let device =
+        Scripted { script: Script::default(), egress, polled: polled.clone(), ingress: Arc::clone(&ingress) };
+    let pump = Pump::start(&env, DeviceIndex(0), Box::new(device), Arc::new(Notify::new())).expect("a thread");
+    Running { env, pump, polled, ingress }
+}
+
+impl Running {
+    fn deadline(&self) -> Instant {
+        self.env.now() + Duration::from_secs(20)
+    }
+
+    fn wait(&self, what: &str, mut ready: impl FnMut() -> bool) {
+        let deadline = self.deadline();
+        while !ready() {
+            assert!(self.env.now() < deadline, "waited too long for {what}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_refusal_is_seen_before_its_message_counts_as_done() {
+    // The device refuses a message in the instant after its egress was found empty: verdict first, then `ingress_done`.
+    let mut polls = 0;
+    let mut verdict = None;
+    let running = start(Box::new(move |script| {
+        polls += 1;
+        let out = verdict.take();
+        if polls == 3 {
+            verdict = Some(envelope(7));
+            script.done = 1;
+        }
+        out
+    }));
+    let mut events = Vec::new();
+    running.wait("the message to be done", || {
+        running.pump.take_events(usize::MAX, &mut events);
+        events.iter().any(|event| matches!(event, DeviceEvent::IngressDone { .. }))
+    });
+    assert!(
+        matches!(&events[..], [DeviceEvent::Egress(batch), DeviceEvent::IngressDone { total: 1, .. }] if batch[0].to_key == 7),
+        "{events:?}"
+    );
+    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+}
+
+#[test]
+fn egress_that_nobody_takes_stays_in_the_device() {
+    let mut key = 0;
+    let running = start(Box::new(move |_| {
+        key += 1;
+        Some(envelope(key))
+    }));
+    running.wait("the backlog to fill", || running.polled.load(Ordering::Relaxed) >= EGRESS_BACKLOG_MAX);
+    // The pump looks at the backlog before each round, so once it is full polling stops for good.
+    let full = running.polled.load(Ordering::Relaxed);
+    assert!(full <= EGRESS_BACKLOG_MAX, "{full} envelopes taken");
+    let mut events = Vec::new();
+    running.pump.take_events(usize::MAX, &mut events);
+    let mut next = 1;
+    for event in &events {
+        let DeviceEvent::Egress(batch) = event else { panic!("{event:?}") };
+        for envelope in batch {
+            assert_eq!(envelope.to_key, next, "C3");
+            next += 1;
+        }
+    }
+    assert_eq!(next - 1, EGRESS_BACKLOG_MAX as u64);
+    running.wait("the pump to go on", || running.polled.load(Ordering::Relaxed) > full);
+    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+}
+
+#[test]
+fn ingress_that_the_device_does_not_take_keeps_its_order() {
+    let running = start(Box::new(|_| None));
+    for first in [0, 100, 200] {
+        running.pump.push_ingress(&mut (first..first + 100).map(envelope).collect());
+    }
+    let taken = || running.ingress.lock().expect("no panic").iter().map(|envelope| envelope.to_key).collect::<Vec<_>>();
+    running.wait("the device to take everything", || taken().len() == 300);
+    assert_eq!(taken(), (0..300).collect::<Vec<_>>(), "C3");
+    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+}
