@@ -1,0 +1,210 @@
+//! Fixed-size plain data: what states and messages are made of.
+
+use std::fmt;
+
+use bytemuck::Pod;
+
+/// Fixed-size data without padding and without pointers: integers, floats, arrays of plain data, and structs that carry
+/// `#[message]` or `#[plain]`. Every pattern of bits is a value, so bytes from outside need no check but their length.
+///
+/// The macro reports padding where it knows all types; padding around nested structs is found when constants are evaluated:
+///
+/// ```compile_fail,E0080
+/// use ringfleet_actor::prelude::*;
+/// #[plain]
+/// pub struct Wide { pub a: u64 }
+/// #[message]
+/// pub struct Padded { pub a: u32, pub wide: Wide }
+/// # let _ = Padded { a: 1, wide: Wide { a: 1 } };
+/// ```
+///
+/// So is a message that nested structs make too long:
+///
+/// ```compile_fail,E0080
+/// use ringfleet_actor::prelude::*;
+/// #[plain]
+/// pub struct Half { pub a: [u64; 2] }
+/// #[message]
+/// pub struct Long { pub a: Half, pub b: Half, pub c: u64 }
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not plain data",
+    label = "not a fixed-size integer, float, array of plain data, or struct with `#[plain]`",
+    note = "put `#[plain]` on the struct if it is yours"
+)]
+pub trait Plain: Pod {
+    /// The type as data.
+    const TYPE: FieldType;
+}
+
+/// The type of a field, as data: lets the ctl build a message from text, and hashes decide whether two builds agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldType {
+    /// `u8`
+    U8,
+    /// `u16`
+    U16,
+    /// `u32`
+    U32,
+    /// `u64`
+    U64,
+    /// `u128`
+    U128,
+    /// `i8`
+    I8,
+    /// `i16`
+    I16,
+    /// `i32`
+    I32,
+    /// `i64`
+    I64,
+    /// `i128`
+    I128,
+    /// `f32`
+    F32,
+    /// `f64`
+    F64,
+    /// `[element; length]`
+    Array(&'static FieldType, usize),
+    /// A struct, with its name and fields in the order of their offsets.
+    Struct(&'static str, &'static [FieldDescriptor]),
+}
+
+/// One field of a message, a state or a nested struct.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FieldDescriptor {
+    /// Its name in the source text.
+    pub name: &'static str,
+    /// Its type.
+    pub ty: FieldType,
+    /// Where it starts within its struct, in bytes.
+    pub offset: usize,
+}
+
+impl FieldType {
+    /// Bytes of a value.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        match self {
+            FieldType::U8 | FieldType::I8 => 1,
+            FieldType::U16 | FieldType::I16 => 2,
+            FieldType::U32 | FieldType::I32 | FieldType::F32 => 4,
+            FieldType::U64 | FieldType::I64 | FieldType::F64 => 8,
+            FieldType::U128 | FieldType::I128 => 16,
+            FieldType::Array(element, len) => element.bytes() * *len,
+            FieldType::Struct(_, fields) => match fields.last() {
+                // Plain structs have no padding, so the last field ends the struct.
+                Some(last) => last.offset + last.ty.bytes(),
+                None => 0,
+            },
+        }
+    }
+
+    const fn hash(&self, hash: u64) -> u64 {
+        match self {
+            FieldType::U8 => fnv(hash, b"u8;"),
+            FieldType::U16 => fnv(hash, b"u16;"),
+            FieldType::U32 => fnv(hash, b"u32;"),
+            FieldType::U64 => fnv(hash, b"u64;"),
+            FieldType::U128 => fnv(hash, b"u128;"),
+            FieldType::I8 => fnv(hash, b"i8;"),
+            FieldType::I16 => fnv(hash, b"i16;"),
+            FieldType::I32 => fnv(hash, b"i32;"),
+            FieldType::I64 => fnv(hash, b"i64;"),
+            FieldType::I128 => fnv(hash, b"i128;"),
+            FieldType::F32 => fnv(hash, b"f32;"),
+            FieldType::F64 => fnv(hash, b"f64;"),
+            FieldType::Array(element, len) => fnv(element.hash(fnv(hash, b"[")), &(*len as u64).to_le_bytes()),
+            FieldType::Struct(name, fields) => hash_fields(fnv(fnv(hash, name.as_bytes()), b"{"), fields),
+        }
+    }
+}
+
+impl fmt::Display for FieldType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FieldType::Array(element, len) => write!(f, "[{element}; {len}]"),
+            FieldType::Struct(name, _) => f.write_str(name),
+            scalar => f.write_str(match scalar {
+                FieldType::U8 => "u8",
+                FieldType::U16 => "u16",
+                FieldType::U32 => "u32",
+                FieldType::U64 => "u64",
+                FieldType::U128 => "u128",
+                FieldType::I8 => "i8",
+                FieldType::I16 => "i16",
+                FieldType::I32 => "i32",
+                FieldType::I64 => "i64",
+                FieldType::I128 => "i128",
+                FieldType::F32 => "f32",
+                _ => "f64",
+            }),
+        }
+    }
+}
+
+/// The hash of a layout: names, types and offsets of its fields, in order.
+#[must_use]
+pub const fn layout_hash(fields: &[FieldDescriptor]) -> u64 {
+    hash_fields(0xcbf2_9ce4_8422_2325, fields)
+}
+
+const fn hash_fields(mut hash: u64, fields: &[FieldDescriptor]) -> u64 {
+    let mut at = 0;
+    while at < fields.len() {
+        let field = &fields[at];
+        hash = fnv(fnv(hash, field.name.as_bytes()), b":");
+        hash = field.ty.hash(hash);
+        hash = fnv(hash, &(field.offset as u64).to_le_bytes());
+        at += 1;
+    }
+    fnv(hash, b"}")
+}
+
+/// FNV-1a continued from `hash`.
+pub(crate) const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+        at += 1;
+    }
+    hash
+}
+
+macro_rules! scalars {
+    ($($ty:ty => $variant:ident),*) => {
+        $(impl Plain for $ty { const TYPE: FieldType = FieldType::$variant; })*
+    };
+}
+
+scalars!(u8 => U8, u16 => U16, u32 => U32, u64 => U64, u128 => U128,
+         i8 => I8, i16 => I16, i32 => I32, i64 => I64, i128 => I128, f32 => F32, f64 => F64);
+
+impl<T: Plain, const N: usize> Plain for [T; N] {
+    const TYPE: FieldType = FieldType::Array(&T::TYPE, N);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_hash_sees_names_types_and_offsets() {
+        let base = [FieldDescriptor { name: "a", ty: FieldType::U32, offset: 0 }];
+        let hash = layout_hash(&base);
+        for changed in [
+            FieldDescriptor { name: "b", ..base[0] },
+            FieldDescriptor { ty: FieldType::I32, ..base[0] },
+            FieldDescriptor { offset: 4, ..base[0] },
+            FieldDescriptor { ty: <[u32; 1]>::TYPE, ..base[0] },
+        ] {
+            assert_ne!(layout_hash(&[changed]), hash, "{changed:?}");
+        }
+    }
+
+    #[test]
+    fn types_print_as_they_are_written() {
+        assert_eq!(<[[u8; 4]; 2]>::TYPE.to_string(), "[[u8; 4]; 2]");
+        assert_eq!(<[[u8; 4]; 2]>::TYPE.bytes(), 8);
+    }
+}

@@ -1,0 +1,9 @@
+use ringfleet_actor::prelude::*;
+
+#[message]
+pub enum M {
+    A,
+    B,
+}
+
+fn main() {}
