@@ -145,8 +145,9 @@ impl Agent {
             tokio::select! {
                 () = &mut stop => break Ended::Stopped,
                 () = self.notify.notified() => {}
-                Ok(()) = self.membership.lease.changed() => {}
-                Ok(()) = self.membership.view.changed() => {}
+                // `changed` counts as having looked; the turn looks again.
+                Ok(()) = self.membership.lease.changed() => self.membership.lease.mark_changed(),
+                Ok(()) = self.membership.view.changed() => self.membership.view.mark_changed(),
                 Ok(()) = self.membership.end.changed() => {}
                 () = env.sleep_until(until) => {}
             }

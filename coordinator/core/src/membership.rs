@@ -1,0 +1,179 @@
+//! Nodes and their incarnations (C2, C10).
+//!
+//! ```text
+//!   Join --> Alive --lease ended--> Lost --Join--> Alive, the same node id, a NEW incarnation
+//!              |--------Leave-----> Left --Join--> the same
+//!              |--Join, same boot-> the same answer (its reply was lost)
+//!              '--Join, other boot-> refused `name_in_use`, until the lease of the first has ended
+//! ```
+//! An incarnation is the index of the record that admitted it: unique, growing, never given again, and comparable with
+//! the placement index (`NodeView::fence`).
+
+use crate::command::Outcome;
+use crate::limits::GONE_KEPT;
+use crate::state::ClusterState;
+use crate::validate;
+use ringfleet_abi::{Incarnation, NodeId};
+use ringfleet_proto::control::limits::MEMBERS_MAX;
+use ringfleet_proto::control::{DeviceReport, Refusal, RefusalCode, TypeReport};
+
+record! {
+    /// What a member is doing.
+    #[derive(Copy)]
+    pub enum MemberState {
+        /// Its lease lives, as far as the log knows.
+        Alive,
+        /// Its lease ended.
+        Lost,
+        /// It left.
+        Left,
+    }
+}
+
+record! {
+    /// A node.
+    pub struct Member {
+        /// Its id; stays with the name.
+        pub node: u32,
+        /// Its name.
+        pub name: String,
+        /// Its last incarnation.
+        pub incarnation: u64,
+        /// The random number of that start.
+        pub boot: u128,
+        /// What it is doing.
+        pub state: MemberState,
+        /// The record of its last change.
+        pub since_index: u64,
+        /// Where nodes and clients reach it.
+        pub data_addr: String,
+        /// Where it serves health and metrics.
+        pub http_addr: String,
+        /// Its devices.
+        pub devices: Vec<DeviceReport>,
+        /// Its actor types.
+        pub types: Vec<TypeReport>,
+    }
+}
+
+impl Member {
+    /// Whether its lease lives, as far as the log knows.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.state == MemberState::Alive
+    }
+
+    /// The actor type of this name, if the node carries it.
+    #[must_use]
+    pub fn actor_type(&self, name: &str) -> Option<&TypeReport> {
+        self.types.iter().find(|report| report.name == name)
+    }
+}
+
+impl ClusterState {
+    #[allow(clippy::too_many_arguments, reason = "one argument per field of the command")]
+    pub(crate) fn join(
+        &mut self,
+        index: u64,
+        name: &str,
+        boot: u128,
+        data_addr: &str,
+        http_addr: &str,
+        devices: &[DeviceReport],
+        types: &[TypeReport],
+    ) -> Result<Outcome, Refusal> {
+        validate::node_report(name, data_addr, http_addr, devices, types)?;
+        let known = self.members.values().find(|member| member.name == name);
+        if let Some(member) = known.filter(|member| member.is_alive()) {
+            if member.boot == boot {
+                return Ok(Outcome::Joined { node: member.node, incarnation: member.incarnation });
+            }
+            let message =
+                format!("a node `{name}` is alive at {}; stop it, or wait until its lease has ended", member.data_addr);
+            return Err(Refusal::new(RefusalCode::NameInUse, message));
+        }
+        let node = match known {
+            Some(member) => member.node,
+            None if self.alive().count() >= MEMBERS_MAX => {
+                let message = format!("the cluster has its {MEMBERS_MAX} nodes");
+                return Err(Refusal::new(RefusalCode::LimitExceeded, message));
+            }
+            None => {
+                self.last_node += 1;
+                self.last_node
+            }
+        };
+        self.members.insert(
+            node,
+            Member {
+                node,
+                name: name.to_owned(),
+                incarnation: index,
+                boot,
+                state: MemberState::Alive,
+                since_index: index,
+                data_addr: data_addr.to_owned(),
+                http_addr: http_addr.to_owned(),
+                devices: devices.to_vec(),
+                types: types.to_vec(),
+            },
+        );
+        self.view_index = index;
+        self.place_pending(index);
+        Ok(Outcome::Joined { node, incarnation: index })
+    }
+
+    pub(crate) fn member_lost(&mut self, index: u64, incarnation: u64) -> Outcome {
+        self.member_gone(index, incarnation, MemberState::Lost)
+    }
+
+    pub(crate) fn leave(&mut self, index: u64, incarnation: u64) -> Outcome {
+        self.member_gone(index, incarnation, MemberState::Left)
+    }
+
+    /// Whatever it owned is placed elsewhere, empty, at the next epoch. Nothing to do if it is gone already.
+    fn member_gone(&mut self, index: u64, incarnation: u64, state: MemberState) -> Outcome {
+        let Some(member) = self.members.values_mut().find(|m| m.incarnation == incarnation && m.is_alive()) else {
+            return Outcome::Done;
+        };
+        member.state = state;
+        member.since_index = index;
+        self.view_index = index;
+        self.orphan_shards_of(index, incarnation);
+        self.place_pending(index);
+        self.forget_gone();
+        Outcome::Done
+    }
+
+    fn forget_gone(&mut self) {
+        let mut gone: Vec<(u64, u32)> =
+            self.members.values().filter(|m| !m.is_alive()).map(|m| (m.since_index, m.node)).collect();
+        gone.sort_unstable();
+        let surplus = gone.len().saturating_sub(GONE_KEPT);
+        for (_, node) in gone.into_iter().take(surplus) {
+            self.members.remove(&node);
+        }
+    }
+
+    /// Members whose lease lives, as far as the log knows, by id.
+    pub fn alive(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|member| member.is_alive())
+    }
+
+    /// All members that are remembered, by id.
+    pub fn members(&self) -> impl Iterator<Item = &Member> {
+        self.members.values()
+    }
+
+    /// A member by id.
+    #[must_use]
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.get(&node.0)
+    }
+
+    /// The live member with this incarnation; `None` means that it is fenced (C2).
+    #[must_use]
+    pub fn live(&self, incarnation: Incarnation) -> Option<&Member> {
+        self.alive().find(|member| member.incarnation == incarnation.0)
+    }
+}

@@ -1,0 +1,5 @@
+mod helpers;
+mod histories;
+mod leases;
+mod membership;
+mod sets;

@@ -1,0 +1,122 @@
+//! The transport over links: one connection to each other coordinator, dialled ahead of need.
+//!
+//! An election must not wait for a handshake, so a task per coordinator keeps its connection open. Calls never dial: while
+//! there is no connection they fail at once, and openraft comes back.
+//!
+//! A peer that was killed and started again does not know the old connection, and nobody tells this side before the idle
+//! timeout, far longer than an election. So a connection on which a call runs out of time, and none was answered for
+//! [`SILENCE_MAX`], is closed and dialled anew.
+
+use crate::config::Peer;
+use crate::transport::{BoxFuture, Transport, TransportError};
+use ringfleet_env::{Env, TaskHandle};
+use ringfleet_link::{Alpn, CallError, Connection, Endpoint, Expect, Role, code};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// How long one dial may take.
+const DIAL_LIMIT: Duration = Duration::from_secs(1);
+/// Between a failed dial, or a lost connection, and the next dial.
+const DIAL_AGAIN: Duration = Duration::from_millis(100);
+/// How long a connection may leave calls unanswered: several heartbeats, well below an election.
+pub const SILENCE_MAX: Duration = Duration::from_millis(400);
+
+/// A connection and when it last answered.
+#[derive(Clone, Debug)]
+struct Dialled {
+    connection: Connection,
+    heard_ns: Arc<AtomicU64>,
+}
+
+type Connections = Arc<Mutex<BTreeMap<String, Dialled>>>;
+
+/// Connections to the other coordinators.
+#[derive(Debug)]
+pub struct LinkTransport {
+    env: Env,
+    connections: Connections,
+    /// Behind a lock only because a handle is not `Sync`.
+    _dialers: Mutex<Vec<TaskHandle>>,
+}
+
+impl LinkTransport {
+    /// Starts to dial everybody but `own`.
+    #[must_use]
+    pub fn start(env: &Env, endpoint: &Endpoint, own: &str, peers: &[Peer]) -> Self {
+        let connections = Connections::default();
+        let others = peers.iter().filter(|peer| peer.name != own);
+        let dialers = others
+            .map(|peer| {
+                let dialer = keep_dialled(env.clone(), endpoint.clone(), peer.clone(), connections.clone());
+                env.spawn("dial-coordinator", dialer).abort_on_drop()
+            })
+            .collect();
+        Self { env: env.clone(), connections, _dialers: Mutex::new(dialers) }
+    }
+
+    fn dialled(&self, peer: &Peer) -> Option<Dialled> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).get(&peer.name).cloned()
+    }
+}
+
+async fn keep_dialled(env: Env, endpoint: Endpoint, peer: Peer, connections: Connections) {
+    let mut told = String::new();
+    loop {
+        match dial(&env, &endpoint, &peer).await {
+            Ok(connection) => {
+                tracing::info!(peer = peer.name, "connected to a coordinator");
+                told.clear();
+                let lock = || connections.lock().unwrap_or_else(PoisonError::into_inner);
+                let heard_ns = Arc::new(AtomicU64::new(env.monotonic_ns()));
+                lock().insert(peer.name.clone(), Dialled { connection: connection.clone(), heard_ns });
+                let reason = connection.closed().await;
+                lock().remove(&peer.name);
+                tracing::info!(peer = peer.name, %reason, "lost the connection to a coordinator");
+            }
+            // The same reason again is not worth a line.
+            Err(reason) if reason != told => {
+                tracing::warn!(peer = peer.name, reason, "cannot connect to a coordinator");
+                told = reason;
+            }
+            Err(_) => {}
+        }
+        env.sleep(DIAL_AGAIN).await;
+    }
+}
+
+async fn dial(env: &Env, endpoint: &Endpoint, peer: &Peer) -> Result<Connection, String> {
+    let addrs = env.resolve(&peer.addr).await.map_err(|e| e.to_string())?;
+    let Some(addr) = addrs.first() else { return Err(format!("{} has no address", peer.addr)) };
+    let expect = Expect::named(Role::Coordinator, &peer.name);
+    endpoint.connect(*addr, Alpn::Control, expect, DIAL_LIMIT).await.map_err(|e| e.to_string())
+}
+
+impl Transport for LinkTransport {
+    fn call<'a>(
+        &'a self,
+        peer: &'a Peer,
+        request: Vec<u8>,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Vec<u8>, TransportError>> {
+        Box::pin(async move {
+            let unreachable = |reason: String| TransportError::Unreachable { peer: peer.name.clone(), reason };
+            let dialled = self.dialled(peer).ok_or_else(|| unreachable("no connection".to_owned()))?;
+            match dialled.connection.call(request, limit).await {
+                Ok(reply) => {
+                    dialled.heard_ns.store(self.env.monotonic_ns(), Ordering::Relaxed);
+                    Ok(reply.into())
+                }
+                Err(CallError::Deadline { limit, .. }) => {
+                    let silent_ns = self.env.monotonic_ns().saturating_sub(dialled.heard_ns.load(Ordering::Relaxed));
+                    if Duration::from_nanos(silent_ns) > SILENCE_MAX {
+                        dialled.connection.close(code::DEADLINE, "no call was answered for too long");
+                    }
+                    Err(TransportError::Late { peer: peer.name.clone(), limit })
+                }
+                Err(e) => Err(unreachable(e.to_string())),
+            }
+        })
+    }
+}

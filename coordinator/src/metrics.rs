@@ -1,0 +1,123 @@
+//! Metrics of a coordinator. Every name begins with `ringfleet_coordinator_`.
+
+use crate::raft::Group;
+use crate::steward::Leases;
+use prometheus::{
+    Encoder, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+use ringfleet_coordinator_core::LeaseTable;
+use ringfleet_coordinator_core::query::Liveness;
+use std::fmt;
+
+/// The counters and gauges of one coordinator.
+pub struct Metrics {
+    registry: Registry,
+    /// Requests by verb.
+    pub requests: IntCounterVec,
+    /// Requests that a role may not make.
+    pub denied: IntCounter,
+    /// Leases granted.
+    pub renewals: IntCounter,
+    is_leader: IntGauge,
+    term: IntGauge,
+    last_index: IntGauge,
+    applied_index: IntGauge,
+    snapshot_index: IntGauge,
+    purged_index: IntGauge,
+    placement_index: IntGauge,
+    voters: IntGauge,
+    proposals: IntGauge,
+    members: IntGaugeVec,
+    sets: IntGauge,
+    shards: IntGaugeVec,
+    leases: IntGauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Registers a collector, and gives it back.
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> prometheus::Result<C> {
+    let collector = collector?;
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
+
+impl Metrics {
+    /// All at zero.
+    ///
+    /// # Errors
+    /// When two have the same name.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let name = |name: &str| format!("ringfleet_coordinator_{name}");
+        let gauge = |at: &str, help: &str| register(&registry, IntGauge::new(name(at), help));
+        let gauges = |at: &str, help: &str, label: &str| {
+            register(&registry, IntGaugeVec::new(Opts::new(name(at), help), &[label]))
+        };
+        let counter = |at: &str, help: &str| register(&registry, IntCounter::new(name(at), help));
+        Ok(Self {
+            requests: register(
+                &registry,
+                IntCounterVec::new(Opts::new(name("requests_total"), "Requests by verb."), &["verb"]),
+            )?,
+            denied: counter("requests_denied_total", "Requests that the caller's role may not make.")?,
+            renewals: counter("lease_renewals_total", "Leases granted.")?,
+            is_leader: gauge("is_leader", "1 on the leader.")?,
+            term: gauge("term", "Term of the raft group.")?,
+            last_index: gauge("last_index", "Last record of the log.")?,
+            applied_index: gauge("applied_index", "Last record applied.")?,
+            snapshot_index: gauge("snapshot_index", "Last record covered by a snapshot.")?,
+            purged_index: gauge("purged_index", "Last record purged from the log.")?,
+            placement_index: gauge("placement_index", "Last record that changed members, sets or shards.")?,
+            voters: gauge("voters", "Coordinators that vote.")?,
+            proposals: gauge("proposals", "Commands put into the log by this coordinator since its start.")?,
+            members: gauges("members", "Nodes by state.", "state")?,
+            sets: gauge("sets", "Actor sets.")?,
+            shards: gauges("shards", "Shards by state.", "state")?,
+            leases: gauge("leases", "Leases that the leader remembers.")?,
+            registry,
+        })
+    }
+
+    /// Takes the figures of this moment and writes all in Prometheus' text format.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn render(&self, group: &Group, leases: &Leases, now_ns: u64) -> prometheus::Result<String> {
+        let status = group.status();
+        let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&self.is_leader, u64::from(status.leads));
+        set(&self.term, status.term);
+        set(&self.last_index, status.last_index);
+        set(&self.applied_index, status.applied_index);
+        set(&self.snapshot_index, status.snapshot_index);
+        set(&self.purged_index, status.purged_index);
+        set(&self.voters, u64::from(status.voters));
+        set(&self.proposals, group.proposals());
+        set(&self.leases, leases.len() as u64);
+        let table = leases.snapshot();
+        {
+            let state = group.published().state();
+            let table = table.unwrap_or_else(|| LeaseTable::elected(state.lease_ms(), now_ns, std::iter::empty()));
+            let counts = state.shard_counts(None, &Liveness { leases: &table, now_ns });
+            set(&self.placement_index, state.view_index());
+            let alive = state.alive().count() as u64;
+            set(&self.members.with_label_values(&["alive"]), alive);
+            set(&self.members.with_label_values(&["gone"]), state.members().count() as u64 - alive);
+            set(&self.sets, state.sets().count() as u64);
+            set(&self.shards.with_label_values(&["pending"]), u64::from(counts.pending));
+            set(&self.shards.with_label_values(&["resident"]), u64::from(counts.resident));
+            set(&self.shards.with_label_values(&["releasing"]), u64::from(counts.releasing));
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+}

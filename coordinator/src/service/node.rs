@@ -1,0 +1,144 @@
+//! Requests of nodes.
+
+use super::{Caller, Service};
+use crate::steward::Grant;
+use ringfleet_abi::{Incarnation, SessionId};
+use ringfleet_coordinator_core::leases::Renewal;
+use ringfleet_coordinator_core::{Command, CommandBody, Outcome};
+use ringfleet_env::Instant;
+use ringfleet_proto::control::{Failure, Joined, NodeAnswer, NodeRequest, RefusalCode, RenewGranted, SessionIdentity};
+
+/// How long a watch may take to confirm that it may be answered, besides its wait.
+const WATCH_CONFIRM_MS: u32 = 2_000;
+
+type Answer = Result<NodeAnswer, Failure>;
+
+impl Service {
+    pub(super) async fn node(&self, caller: &Caller, request: NodeRequest) -> Answer {
+        // Before anything else: the lease counts from here.
+        let received_ns = self.env.monotonic_ns();
+        match request {
+            NodeRequest::Join { cluster, name, boot, data_addr, http_addr, devices, types, deadline_ms } => {
+                if name != caller.name {
+                    let message = format!("the certificate is of node `{}`, not of `{name}`", caller.name);
+                    return Err(Failure::refused(RefusalCode::BadName, message));
+                }
+                if cluster != self.cluster {
+                    let message = format!("this is cluster `{}`, not `{cluster}`", self.cluster);
+                    return Err(Failure::refused(RefusalCode::WrongCluster, message));
+                }
+                let body = CommandBody::Join { name, boot, data_addr, http_addr, devices, types };
+                self.join(body, self.deadline(deadline_ms)).await
+            }
+            NodeRequest::Renew { incarnation, applied_index, wall_ms, load, deadline_ms } => {
+                let clock_offset_ms = wall_ms.wrapping_sub(self.env.wall_ms()).cast_signed();
+                let renewal = Renewal { applied_index, clock_offset_ms, load };
+                self.renew(caller, incarnation, received_ns, renewal, self.deadline(deadline_ms)).await
+            }
+            NodeRequest::WatchView { incarnation, have_index, wait_ms } => {
+                self.confirm(self.deadline(WATCH_CONFIRM_MS), "watch_view").await?;
+                self.own(caller, incarnation)?;
+                match self.younger_view(have_index, wait_ms).await? {
+                    Some(view) => Ok(NodeAnswer::View(view)),
+                    None => {
+                        // Nothing came: make sure that nothing could have come.
+                        self.confirm(self.deadline(WATCH_CONFIRM_MS), "watch_view").await?;
+                        self.own(caller, incarnation)?;
+                        let state = self.group.published().state();
+                        Ok(if state.view_index() > have_index {
+                            NodeAnswer::View(state.node_view())
+                        } else {
+                            NodeAnswer::Unchanged { index: state.view_index() }
+                        })
+                    }
+                }
+            }
+            NodeRequest::ReportReleased { incarnation, shards, deadline_ms } => {
+                let body = CommandBody::ShardsReleased { incarnation, shards };
+                self.act(caller, incarnation, body, self.deadline(deadline_ms)).await
+            }
+            NodeRequest::Leave { incarnation, deadline_ms } => {
+                let body = CommandBody::Leave { incarnation };
+                self.act(caller, incarnation, body, self.deadline(deadline_ms)).await
+            }
+            NodeRequest::LookupSession { incarnation, session, deadline_ms } => {
+                self.confirm(self.deadline(deadline_ms), "lookup_session").await?;
+                self.own(caller, incarnation)?;
+                let state = self.group.published().state();
+                match state.session(SessionId(session)) {
+                    Some(found) => {
+                        let (role, name) = (found.role, found.name.clone());
+                        Ok(NodeAnswer::Session(SessionIdentity { session, role, name }))
+                    }
+                    None => {
+                        Err(Failure::refused(RefusalCode::UnknownSession, format!("session {session} is not known")))
+                    }
+                }
+            }
+        }
+    }
+
+    /// The incarnation is alive and is the caller's own (C11).
+    fn own(&self, caller: &Caller, incarnation: u64) -> Result<(), Failure> {
+        let state = self.group.published().state();
+        match state.live(Incarnation(incarnation)) {
+            Some(member) if member.name == caller.name => Ok(()),
+            _ => Err(fenced(caller, incarnation)),
+        }
+    }
+
+    async fn join(&self, body: CommandBody, deadline: Instant) -> Answer {
+        match self.propose(Command::plain(body), deadline).await? {
+            Outcome::Joined { node, incarnation } => {
+                let state = self.group.published().state();
+                let (lease_ms, index) = (state.lease_ms(), state.view_index());
+                Ok(NodeAnswer::Joined(Joined { node, incarnation, lease_ms, index }))
+            }
+            other => Err(odd(&other)),
+        }
+    }
+
+    async fn renew(
+        &self,
+        caller: &Caller,
+        incarnation: u64,
+        received_ns: u64,
+        renewal: Renewal,
+        deadline: Instant,
+    ) -> Answer {
+        self.confirm(deadline, "renew").await?;
+        self.own(caller, incarnation)?;
+        let now_ns = self.env.monotonic_ns();
+        match self.leases.grant(&self.group, incarnation, received_ns, now_ns, renewal) {
+            Grant::Granted => {
+                self.metrics.renewals.inc();
+                let state = self.group.published().state();
+                Ok(NodeAnswer::Granted(RenewGranted {
+                    lease_ms: state.lease_ms(),
+                    index: state.view_index(),
+                    wall_ms: self.env.wall_ms(),
+                }))
+            }
+            Grant::Fenced => Err(fenced(caller, incarnation)),
+            Grant::NotInCharge => {
+                Err(Failure::Unavailable { message: "renew: a new leader is taking over".to_owned() })
+            }
+        }
+    }
+
+    async fn act(&self, caller: &Caller, incarnation: u64, body: CommandBody, deadline: Instant) -> Answer {
+        self.confirm(deadline, "report").await?;
+        self.own(caller, incarnation)?;
+        self.propose(Command::plain(body), deadline).await?;
+        Ok(NodeAnswer::Done { index: self.group.published().state().view_index() })
+    }
+}
+
+fn fenced(caller: &Caller, incarnation: u64) -> Failure {
+    let message = format!("incarnation {incarnation} of node `{}` is not alive; join again", caller.name);
+    Failure::refused(RefusalCode::Fenced, message)
+}
+
+pub(super) fn odd(outcome: &Outcome) -> Failure {
+    Failure::Unknown { message: format!("the log answered another request: {outcome}") }
+}

@@ -1,0 +1,4 @@
+mod cluster;
+mod linked;
+mod memory;
+mod store;

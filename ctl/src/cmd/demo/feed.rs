@@ -1,0 +1,236 @@
+//! The stream: events from a file, told to the aircraft through one session.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
+use std::time::Duration;
+
+use flate2::read::GzDecoder;
+use ringfleet_abi::SetId;
+use ringfleet_actor::Message;
+use ringfleet_actors::flights::aircraft::Flight;
+use ringfleet_actors::flights::csv;
+use ringfleet_actors::flights::names::Names;
+use ringfleet_actors::flights::serial::Serial;
+use ringfleet_client::{Session, Tell};
+use ringfleet_env::Env;
+use tokio::sync::watch;
+
+use crate::cmd::demo::progress::Progress;
+use crate::error::{CtlError, CtlResult, chain};
+
+/// The events that are built in: public-domain data of the US Bureau of Transportation Statistics.
+const BUILT_IN: &[u8] = include_bytes!("../../../../kernels/actors/data/nyc-flights-2013.csv.gz");
+/// How many events there are in it.
+const BUILT_IN_EVENTS: u64 = 336_776;
+/// Events told with one call.
+const BATCH: usize = 512;
+/// Malformed lines that are reported one by one; the rest is only counted.
+const REPORTED_MAX: u64 = 20;
+/// The share of the stream, in thousandths, before which the second set must have been used.
+const HOLD_AT: u64 = 950;
+/// How long the stream takes at least when links are cut, so that each of them is.
+const CHAOS_SPAN: Duration = Duration::from_secs(15);
+/// How long the stream may stand still before it is given up.
+const STALL_PATIENCE: Duration = Duration::from_secs(60);
+/// Bytes of one line. A longer one is malformed.
+const LINE_BYTES_MAX: u64 = 4096;
+
+/// Where the events come from.
+pub struct Events {
+    reader: Box<dyn BufRead + Send>,
+    name: String,
+    lines: u64,
+}
+
+fn open_file(path: &Path) -> CtlResult<Box<dyn BufRead + Send>> {
+    let file = File::open(path).map_err(|error| CtlError::usage(format!("reading {}", path.display()), error))?;
+    let zipped = path.extension().is_some_and(|extension| extension == "gz");
+    Ok(if zipped { Box::new(BufReader::new(GzDecoder::new(file))) } else { Box::new(BufReader::new(file)) })
+}
+
+impl Events {
+    /// Opens a file, or what is built in.
+    pub fn open(path: Option<&Path>) -> CtlResult<Self> {
+        let Some(path) = path else {
+            let reader = Box::new(BufReader::new(GzDecoder::new(BUILT_IN)));
+            return Ok(Self { reader, name: "built-in events".to_owned(), lines: BUILT_IN_EVENTS });
+        };
+        let name = path.display().to_string();
+        // Read twice: half-way is a place in the stream, so its length must be known.
+        let mut first = Self { reader: open_file(path)?, name: name.clone(), lines: 0 };
+        let lines = first.count()?;
+        Ok(Self { reader: open_file(path)?, name, lines })
+    }
+
+    /// Lines after the header. Checks that there is one.
+    fn count(&mut self) -> CtlResult<u64> {
+        let mut line = Vec::new();
+        let mut lines = 0;
+        while self.next_line(&mut line)? {
+            if lines == 0 && !csv::is_header(&line) {
+                let cause = format!("its first line must be {}", csv::HEADER);
+                return Err(CtlError::usage(format!("reading {}", self.name), cause));
+            }
+            lines += 1;
+        }
+        if lines < 2 {
+            return Err(CtlError::usage(format!("reading {}", self.name), "no events in it"));
+        }
+        Ok(lines - 1)
+    }
+
+    /// How many lines of events there are.
+    pub fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    /// Reads a line, cut at its limit; `false` at the end.
+    fn next_line(&mut self, line: &mut Vec<u8>) -> CtlResult<bool> {
+        line.clear();
+        let read = (&mut self.reader).take(LINE_BYTES_MAX).read_until(b'\n', line);
+        let bytes = read.map_err(|error| CtlError::usage(format!("reading {}", self.name), error))?;
+        if bytes as u64 == LINE_BYTES_MAX && line.last() != Some(&b'\n') {
+            // The rest of an overlong line belongs to it.
+            let mut rest = Vec::new();
+            while (&mut self.reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut rest).unwrap_or(0) > 0 {
+                if rest.last() == Some(&b'\n') {
+                    break;
+                }
+                rest.clear();
+            }
+        }
+        Ok(bytes > 0)
+    }
+}
+
+/// The meeting place of the stream and of what happens half-way.
+#[derive(Debug)]
+pub struct HalfWay {
+    /// Whether half of the stream has been told.
+    reached: watch::Sender<bool>,
+    /// Whether what is to happen meanwhile is over.
+    done: watch::Sender<bool>,
+}
+
+impl Default for HalfWay {
+    fn default() -> Self {
+        Self { reached: watch::Sender::new(false), done: watch::Sender::new(false) }
+    }
+}
+
+impl HalfWay {
+    /// Waits until half of the stream has been told.
+    pub async fn reached(&self) {
+        // The sender is a field of this very value.
+        let _ = self.reached.subscribe().wait_for(|reached| *reached).await;
+    }
+
+    /// Lets the stream go on to its end.
+    pub fn done(&self) {
+        self.done.send_replace(true);
+    }
+
+    async fn wait_done(&self) {
+        let _ = self.done.subscribe().wait_for(|done| *done).await;
+    }
+}
+
+/// What was fed.
+pub struct Fed {
+    /// Events told.
+    pub events: u64,
+    /// Lines that were no events.
+    pub malformed: u64,
+    /// Who occurs in them.
+    pub names: Names,
+    /// The same events, added up one after the other.
+    pub serial: Serial,
+}
+
+/// Tells every event to its aircraft, in order, and waits until all of it has been handled.
+pub async fn feed(
+    env: &Env,
+    session: &Session,
+    mut events: Events,
+    progress: &Progress,
+    half_way: &HalfWay,
+    slowly: bool,
+) -> CtlResult<Fed> {
+    let attempt = "streaming the events";
+    let set = session.set("flights.aircraft").await.map_err(|error| CtlError::failed(attempt, chain(&error)))?;
+    let mut fed = Fed { events: 0, malformed: 0, names: Names::default(), serial: Serial::new() };
+    let (total, started) = (events.lines(), env.now());
+    let mut line = Vec::new();
+    let mut number = 1;
+    events.next_line(&mut line)?;
+    let mut batch: Vec<(u64, Flight)> = Vec::with_capacity(BATCH);
+    loop {
+        number += 1;
+        let more = events.next_line(&mut line)?;
+        if more {
+            match csv::parse(number, &line) {
+                Ok(event) => {
+                    fed.names.note(&event);
+                    fed.serial.add(&event);
+                    batch.push((event.aircraft_key(), event.message()));
+                }
+                Err(error) => malformed(&mut fed, &error),
+            }
+        }
+        if batch.len() == BATCH || !more {
+            tell(env, session, set, &batch).await?;
+            fed.events += batch.len() as u64;
+            batch.clear();
+            progress.told(fed.events);
+            let lines = number - 1;
+            if lines >= total / 2 || !more {
+                half_way.reached.send_replace(true);
+            }
+            if lines * 1000 >= total * HOLD_AT || !more {
+                half_way.wait_done().await;
+            }
+            if slowly {
+                let due = CHAOS_SPAN.mul_f64(lines.min(total) as f64 / total.max(1) as f64);
+                env.sleep_until(started + due).await;
+            }
+        }
+        if !more {
+            break;
+        }
+    }
+    match env.timeout(STALL_PATIENCE, session.flush()).await {
+        // What was lost is counted, and checked at the end.
+        Ok(_) => Ok(fed),
+        Err(elapsed) => {
+            let cause = format!("waiting for the last acknowledgements: {elapsed}; {:?}", session.counters());
+            Err(CtlError::unreachable(attempt, cause))
+        }
+    }
+}
+
+fn malformed(fed: &mut Fed, error: &csv::LineError) {
+    fed.malformed += 1;
+    if fed.malformed <= REPORTED_MAX {
+        eprintln!("skipped {error}");
+    } else if fed.malformed == REPORTED_MAX + 1 {
+        eprintln!("further malformed lines are only counted");
+    }
+}
+
+async fn tell(env: &Env, session: &Session, set: SetId, batch: &[(u64, Flight)]) -> CtlResult {
+    let attempt = "streaming the events";
+    let payloads: Vec<_> = batch.iter().map(|(key, flight)| (*key, flight.to_payload())).collect();
+    let bytes = size_of::<Flight>();
+    let tells: Vec<Tell<'_>> = payloads
+        .iter()
+        .map(|(key, payload)| Tell { set, key: *key, kind: Flight::KIND, payload: &payload[..bytes] })
+        .collect();
+    match env.timeout(STALL_PATIENCE, session.tell_many(&tells)).await {
+        Ok(told) => told.map_err(|error| CtlError::failed(attempt, chain(&error))),
+        Err(elapsed) => {
+            let cause = format!("no room for more messages: {elapsed}; {:?}", session.counters());
+            Err(CtlError::unreachable(attempt, cause))
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! `ringfleet demo`: the whole thing, end to end, with every result checked.
+//!
+//! ```text
+//!   start 3 coordinators, 3 nodes ─▶ apply the flights sets ─▶ stream the events ───────────────────▶ quiet ─▶ ask ─▶ compare ─▶ C7 ─▶ stop
+//!                                                                └─ half-way: SIGKILL the leader,
+//!                                                                   apply and use a second set
+//! ```
+//! The checks, all of which must hold for exit code 0:
+//! - the leader was killed, and a second set was applied and used, before the stream ended;
+//! - every message was acknowledged as handled, none lost (C3);
+//! - every table is equal to a serial computation written independently of the actors;
+//! - the conservation sum of all nodes is exact and nothing is in flight (C7);
+//! - every process stopped by itself when asked.
+
+mod chaos;
+mod feed;
+mod leader;
+mod progress;
+mod results;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use ringfleet_link::Role;
+use tempfile::TempDir;
+
+use crate::app::{App, Cluster};
+use crate::cmd::apply;
+use crate::document;
+use crate::error::{CtlError, CtlResult};
+use crate::http;
+use crate::local::{Kind, LocalCluster, LocalConfig};
+use crate::metrics::{Conservation, Metrics};
+use crate::out;
+use crate::settings::asked_to_stop;
+
+/// How long starting the cluster may take.
+const START_PATIENCE: Duration = Duration::from_secs(60);
+/// How long one call to the cluster may take.
+const CALL_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the cluster may take to become quiet.
+const QUIET_PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at whether it is quiet.
+const QUIET_POLL: Duration = Duration::from_millis(100);
+/// How long processes may take to stop before they are killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// The cluster's name.
+const NAME: &str = "demo";
+
+/// Arguments of `demo`.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// The events, CSV, gzipped if the name ends in .gz [default: all flights from New York in 2013, built in].
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    /// Nodes.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    pub nodes: u16,
+    /// Coordinators. With fewer than 3 the leader is not killed: nobody could follow it.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=7))]
+    pub coordinators: u16,
+    /// Workers of each node's CPU device.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub workers: u16,
+    /// Keep the folder with certificates, data and logs.
+    #[arg(long)]
+    pub keep: bool,
+    /// Cut each link between nodes and to the client for a second, at random moments.
+    #[arg(long)]
+    pub chaos: bool,
+}
+
+/// Runs the demonstration.
+pub async fn run(app: &App, args: &DemoArgs) -> CtlResult {
+    // The events are looked at first: a wrong file name should not start a cluster.
+    let events = feed::Events::open(args.events.as_deref())?;
+    let folder = tempfile::Builder::new().prefix("ringfleet-demo-").tempdir();
+    let folder = folder.map_err(|error| CtlError::failed("making a temporary folder", error))?;
+    let mut config = LocalConfig::new(folder.path().to_owned(), NAME);
+    config.coordinators = args.coordinators;
+    config.nodes = args.nodes;
+    config.workers = args.workers;
+    config.proxied = args.chaos;
+    config.log = app.global.log.clone().unwrap_or(config.log);
+    let mut cluster = LocalCluster::create(&app.env, &config)?;
+    let outcome = tokio::select! {
+        outcome = story(app, args, events, &mut cluster) => outcome,
+        () = asked_to_stop() => Err(CtlError::failed("demo", "interrupted")),
+    };
+    let stopped = cluster.stop_all(STOP_PATIENCE).await;
+    drop(cluster);
+    finish(folder, args.keep || outcome.is_err())?;
+    let mut checks = outcome?;
+    let killed = stopped?;
+    checks.check("every process stopped when asked", killed.is_empty(), || format!("killed: {}", killed.join(", ")));
+    checks.conclude()
+}
+
+/// Removes the folder, or says where it is.
+fn finish(folder: TempDir, keep: bool) -> CtlResult {
+    if keep {
+        eprintln!("certificates, data and logs are kept in {}", folder.keep().display());
+        return Ok(());
+    }
+    let attempt = format!("removing {}", folder.path().display());
+    folder.close().map_err(|error| CtlError::failed(attempt, error))
+}
+
+async fn story(app: &App, args: &DemoArgs, events: feed::Events, cluster: &mut LocalCluster) -> CtlResult<Checks> {
+    let mut checks = Checks::default();
+    let proxies = if args.chaos { Some(chaos::Proxies::start(&app.env, cluster)?) } else { None };
+    eprintln!("starting {} coordinators and {} nodes of {} workers", args.coordinators, args.nodes, args.workers);
+    cluster.start_all()?;
+    cluster.wait_ready(app.env.now() + START_PATIENCE).await?;
+
+    let mut operator = Cluster::of(&app.env, &cluster.context(Role::Operator), CALL_PATIENCE)?;
+    for located in document::parse("flights.yaml", ringfleet_actors::flights::SETS_YAML)? {
+        operator.deadline = app.env.now() + CALL_PATIENCE;
+        let name = located.set.metadata.name.clone();
+        apply::apply(&operator, located.set, true).await.map_err(|error| error.during(format!("applying {name}")))?;
+        eprintln!("applied {name}");
+    }
+
+    let client = Cluster::of(&app.env, &cluster.context(Role::Client), CALL_PATIENCE)?;
+    let session = crate::cmd::tell::open_session(&client).await?;
+    let pages: Vec<String> = node_pages(cluster);
+    let progress = progress::Progress::new(events.lines());
+    let half_way = feed::HalfWay::default();
+    let chaos = proxies.as_ref().map(|proxies| proxies.cut_links(&app.env));
+    let feeding = feed::feed(&app.env, &session, events, &progress, &half_way, args.chaos);
+    let meanwhile = leader::kill_and_go_on(app, &operator, cluster, &session, &half_way, &progress);
+    let watching = progress.watch(&app.env, &operator, &pages);
+    let started = app.env.now();
+    let (fed, meanwhile) = tokio::select! {
+        both = async { tokio::join!(feeding, meanwhile) } => both,
+        never = watching => match never {},
+    };
+    let meanwhile = meanwhile?;
+    let fed = fed?;
+    let took = app.env.now() - started;
+    progress.finish();
+    drop(chaos);
+
+    report_feed(&fed, &session, took);
+    checks.check("a second set was applied and used before the stream ended", meanwhile.used, || meanwhile.what.clone());
+    let counters = session.counters();
+    checks.check("every message was acknowledged, none lost (C3)", counters.outstanding() == 0 && counters.lost == 0, || {
+        format!("{counters:?}")
+    });
+
+    let before = wait_quiet(app, &pages).await?;
+    tracing::debug!(?before, "quiet");
+    let tables = results::ask(&app.env, &session, &fed.names).await?;
+    out::write_text(&tables.to_string())?;
+    let difference = tables.difference(&fed.serial.tables());
+    checks.check("the tables are those of the serial computation", difference.is_none(), || {
+        difference.clone().unwrap_or_default()
+    });
+
+    let sum = wait_quiet(app, &pages).await?;
+    out::write_text(&format!("CONSERVATION (C7), all nodes\n{sum}\n"))?;
+    checks.check("the conservation sum is exact (C7)", sum.holds() && sum.in_flight == 0, || format!("{sum:?}"));
+    let clean = sum.dead_lettered == 0 && sum.lost == 0;
+    checks.check("nothing was dead-lettered or lost between actors", clean, || format!("{sum:?}"));
+    if let Some(proxies) = &proxies {
+        let (links, cuts, dropped) = proxies.counts();
+        eprintln!("chaos: {cuts} cuts of {links} links, {dropped} datagrams dropped");
+        checks.check("every link was cut at least once", proxies.all_cut(), || format!("{cuts} cuts of {links} links"));
+    }
+    drop(session);
+    client.client.close(Duration::from_secs(1)).await;
+    operator.client.close(Duration::from_secs(1)).await;
+    Ok(checks)
+}
+
+fn node_pages(cluster: &LocalCluster) -> Vec<String> {
+    let nodes = cluster.processes().iter().filter(|process| process.kind == Kind::Node);
+    nodes.map(|process| process.http.to_string()).collect()
+}
+
+fn report_feed(fed: &feed::Fed, session: &ringfleet_client::Session, took: Duration) {
+    let counters = session.counters();
+    eprintln!(
+        "{} events in {:.1} s, {} malformed lines; busy {}, moved {}, links broken {}",
+        out::thousands(fed.events),
+        took.as_secs_f64(),
+        fed.malformed,
+        counters.busy_retries,
+        counters.moved,
+        counters.reconnects
+    );
+}
+
+/// The sum over all nodes, once nothing is in flight and two looks show the same.
+async fn wait_quiet(app: &App, pages: &[String]) -> CtlResult<Conservation> {
+    let deadline = app.env.now() + QUIET_PATIENCE;
+    let mut last = None;
+    loop {
+        let sum = conservation(app, pages).await?;
+        if sum.in_flight == 0 && last.as_ref() == Some(&sum) {
+            return Ok(sum);
+        }
+        if app.env.now() >= deadline {
+            let cause = format!("not within {} s: {sum:?}", QUIET_PATIENCE.as_secs());
+            return Err(CtlError::unreachable("waiting until nothing is in flight", cause));
+        }
+        last = Some(sum);
+        app.env.sleep(QUIET_POLL).await;
+    }
+}
+
+async fn conservation(app: &App, pages: &[String]) -> CtlResult<Conservation> {
+    let mut sum = Conservation::default();
+    for page in pages {
+        let text = http::get(&app.env, page, "/metrics", CALL_PATIENCE).await?;
+        sum.add(&Metrics::parse(&text)).map_err(|cause| CtlError::failed(format!("reading the counters of {page}"), cause))?;
+    }
+    Ok(sum)
+}
+
+/// What was checked and what did not hold.
+#[derive(Debug, Default)]
+struct Checks {
+    failed: Vec<String>,
+}
+
+impl Checks {
+    fn check(&mut self, what: &str, holds: bool, why: impl FnOnce() -> String) {
+        if holds {
+            eprintln!("  ok      {what}");
+        } else {
+            let why = why();
+            eprintln!("  FAILED  {what}: {why}");
+            self.failed.push(format!("{what}: {why}"));
+        }
+    }
+
+    fn conclude(self) -> CtlResult {
+        match self.failed.first() {
+            None => {
+                eprintln!("every check held");
+                Ok(())
+            }
+            Some(first) => {
+                let cause = format!("{} checks failed; first: {first}", self.failed.len());
+                Err(CtlError::failed("demo", cause))
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The results: every actor that occurs in the stream is asked.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ringfleet_actor::{ActorRef, Message};
+use ringfleet_actors::flights::aircraft::{Aircraft, AircraftCounts, AircraftDelays, CountsAsked, DelaysAsked};
+use ringfleet_actors::flights::airport::{Airport, AirportReport, ReportAsked};
+use ringfleet_actors::flights::carrier::{Carrier, CarrierReport, Summary};
+use ringfleet_actors::flights::keys;
+use ringfleet_actors::flights::names::Names;
+use ringfleet_actors::flights::tables::Tables;
+use ringfleet_client::Session;
+use ringfleet_env::Env;
+
+use crate::error::{CtlError, CtlResult, chain};
+
+/// Asks under way at a time.
+const ASKERS: usize = 64;
+/// How long one ask may take.
+const ASK_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks everybody and puts the answers in order.
+pub async fn ask(env: &Env, session: &Session, names: &Names) -> CtlResult<Tables> {
+    let mut tables = Tables::default();
+    let pack = |name: &String| keys::pack(name).unwrap_or_default().into();
+    let carriers: Vec<u64> = names.carriers.iter().map(pack).collect();
+    let reports = ask_all::<Carrier, _, CarrierReport>(env, session, carriers, || Summary {}).await?;
+    names.carriers.iter().zip(&reports).for_each(|(name, report)| tables.add_carrier(name, report));
+
+    let airports: Vec<u64> = names.airports.iter().map(pack).collect();
+    let reports = ask_all::<Airport, _, AirportReport>(env, session, airports, || ReportAsked {}).await?;
+    names.airports.iter().zip(&reports).for_each(|(name, report)| tables.add_airport(name, report));
+
+    let mut aircraft: Vec<u64> = names.aircraft.iter().map(|name| keys::aircraft(name)).collect();
+    aircraft.push(keys::UNKNOWN_AIRCRAFT);
+    let counts = ask_all::<Aircraft, _, AircraftCounts>(env, session, aircraft.clone(), || CountsAsked {}).await?;
+    let delays = ask_all::<Aircraft, _, AircraftDelays>(env, session, aircraft, || DelaysAsked {}).await?;
+    let answers = counts.iter().zip(&delays);
+    names.aircraft.iter().zip(answers).for_each(|(name, (counts, delays))| tables.add_aircraft(name, counts, delays));
+    if let (Some(counts), Some(delays)) = (counts.last(), delays.last()) {
+        tables.set_unknown_aircraft(counts, delays);
+    }
+    tables.rank();
+    Ok(tables)
+}
+
+/// What the askers of one question share.
+struct Round<R> {
+    todo: VecDeque<(usize, u64)>,
+    answers: Vec<Option<R>>,
+    failed: Option<CtlError>,
+}
+
+/// Asks the actors under `keys`, a bounded number at a time; answers in the order of the keys.
+async fn ask_all<A, M, R>(env: &Env, session: &Session, keys: Vec<u64>, question: fn() -> M) -> CtlResult<Vec<R>>
+where
+    A: ringfleet_actor::Handles<M>,
+    M: Message + Send + Sync + 'static,
+    R: Message + Send + 'static,
+{
+    let answers = keys.iter().map(|_| None).collect();
+    let todo = keys.into_iter().enumerate().collect();
+    let round = Arc::new(Mutex::new(Round::<R> { todo, answers, failed: None }));
+    let lock = |round: &Arc<Mutex<Round<R>>>, change: &mut dyn FnMut(&mut Round<R>)| {
+        change(&mut round.lock().unwrap_or_else(PoisonError::into_inner));
+    };
+    let asker = |round: Arc<Mutex<Round<R>>>, session: Session| async move {
+        loop {
+            let mut next = None;
+            lock(&round, &mut |round| next = if round.failed.is_some() { None } else { round.todo.pop_front() });
+            let Some((at, key)) = next else { return };
+            let answer = session.ask_of(ActorRef::<A>::at(key), &question(), ASK_PATIENCE).await;
+            let mut answer = Some(answer);
+            lock(&round, &mut |round| match answer.take() {
+                Some(Ok(answer)) => round.answers[at] = Some(answer),
+                Some(Err(error)) => {
+                    let attempt = format!("asking {} {key:#x}", A::NAME);
+                    round.failed = Some(CtlError::failed(attempt, chain(&error)));
+                }
+                None => {}
+            });
+        }
+    };
+    let tasks: Vec<_> = (0..ASKERS)
+        .map(|_| env.spawn("asker", asker(round.clone(), session.clone())).abort_on_drop())
+        .collect();
+    for task in tasks {
+        task.await;
+    }
+    let mut round = round.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(error) = round.failed.take() {
+        return Err(error);
+    }
+    let answers: Option<Vec<R>> = round.answers.iter_mut().map(Option::take).collect();
+    answers.ok_or_else(|| CtlError::failed("asking for the results", "an asker ended early"))
+}

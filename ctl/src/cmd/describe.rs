@@ -1,0 +1,120 @@
+//! `ringfleet describe set|node|type NAME`
+
+use clap::Subcommand;
+use ringfleet_proto::control::{AdminAnswer, AdminVerb, NodeState, SetDetail};
+use serde_json::json;
+
+use crate::app::{App, unexpected};
+use crate::cmd::get::{ShardRow, directory, node_state, shards_table};
+use crate::error::CtlResult;
+use crate::out::{self, thousands};
+
+/// What can be described.
+#[derive(Debug, Subcommand)]
+pub enum DescribeVerb {
+    /// An actor set.
+    Set {
+        /// Its name.
+        name: String,
+    },
+    /// A node.
+    Node {
+        /// Its name.
+        name: String,
+    },
+    /// An actor type.
+    Type {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Describes.
+pub async fn run(app: &App, verb: &DescribeVerb) -> CtlResult {
+    match verb {
+        DescribeVerb::Set { name } => set(app, name).await,
+        DescribeVerb::Node { name } => node(app, name).await,
+        DescribeVerb::Type { name } => crate::cmd::actor::show(app, name, false).await,
+    }
+}
+
+async fn set(app: &App, name: &str) -> CtlResult {
+    let attempt = format!("describing set {name}");
+    let cluster = app.cluster()?;
+    let detail = match cluster.call(&attempt, AdminVerb::DescribeSet { name: name.to_owned() }).await? {
+        AdminAnswer::SetDetail(detail) => detail,
+        other => return Err(unexpected(&attempt, &other)),
+    };
+    let directory = directory(&cluster).await?;
+    let rows: Vec<ShardRow> = detail.shards.iter().map(|shard| ShardRow::of(shard, &directory)).collect();
+    let value = json!({ "info": detail.info, "layout": detail.layout, "shards": rows });
+    out::print(app.global.output, &value, |_| format!("{}\n{}", set_page(&detail), shards_table(&rows)))
+}
+
+fn set_page(detail: &SetDetail) -> String {
+    let (info, spec) = (&detail.info, &detail.info.document.spec);
+    let word = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let nodes = if spec.placement.nodes.is_empty() { "anywhere".to_owned() } else { spec.placement.nodes.join(" ") };
+    let workers = spec.workers.map_or_else(|| "all".to_owned(), |workers| workers.to_string());
+    let shards = format!(
+        "{} ({} in effect, {} resident, {} pending, {} releasing)",
+        spec.shards, info.in_effect, info.resident, info.pending, info.releasing
+    );
+    out::properties(&[
+        ("name", info.document.metadata.name.clone()),
+        ("id", info.set.to_string()),
+        ("state", word(json!(info.state))),
+        ("type", spec.actor_type.clone()),
+        ("keys", word(json!(spec.keys))),
+        ("shards", shards),
+        ("workers", format!("{workers} ({} used)", info.workers_used)),
+        ("placement", nodes),
+        ("durability", word(json!(spec.durability))),
+        ("restart", word(json!(spec.restart))),
+        ("tenant", spec.tenant.clone()),
+        ("code hash", format!("{:#018x}", info.code_hash)),
+        ("layout hash", format!("{:#018x}", info.layout_hash)),
+        ("layout", detail.layout.clone()),
+    ])
+}
+
+async fn node(app: &App, name: &str) -> CtlResult {
+    let attempt = format!("describing node {name}");
+    let cluster = app.cluster()?;
+    let (info, types, shards) =
+        match cluster.call(&attempt, AdminVerb::DescribeNode { name: name.to_owned() }).await? {
+            AdminAnswer::NodeDetail { info, types, shards } => (info, types, shards),
+            other => return Err(unexpected(&attempt, &other)),
+        };
+    let directory = directory(&cluster).await?;
+    let rows: Vec<ShardRow> = shards.iter().map(|shard| ShardRow::of(shard, &directory)).collect();
+    let value = json!({ "info": info, "types": types, "shards": rows });
+    out::print(app.global.output, &value, |_| {
+        let lease =
+            if info.state == NodeState::Alive { format!("{} ms left", info.lease_left_ms) } else { "-".to_owned() };
+        let devices: Vec<String> = info
+            .devices
+            .iter()
+            .map(|device| format!("{} {} workers", json!(device.kind).as_str().unwrap_or(""), device.workers))
+            .collect();
+        let load = &info.load;
+        let page = out::properties(&[
+            ("name", info.name.clone()),
+            ("id", format!("{} (incarnation {})", info.node, info.incarnation)),
+            ("state", node_state(info.state).to_owned()),
+            ("address", info.data_addr.clone()),
+            ("http", info.http_addr.clone()),
+            ("devices", devices.join(", ")),
+            ("types", info.types.join(" ")),
+            ("lease", lease),
+            ("clock offset", format!("{} ms", info.clock_offset_ms)),
+            ("placement applied", info.applied_index.to_string()),
+            ("actors", thousands(load.actors)),
+            ("handled", thousands(load.handled)),
+            ("in flight", thousands(load.in_flight)),
+            ("dead-lettered", thousands(load.dead_lettered)),
+            ("shards", info.shards.to_string()),
+        ]);
+        if rows.is_empty() { page } else { format!("{page}\n{}", shards_table(&rows)) }
+    })
+}

@@ -1,0 +1,307 @@
+//! `ringfleet get nodes|coordinators|sets|shards|actors`
+
+use std::collections::BTreeMap;
+
+use clap::Subcommand;
+use ringfleet_proto::control::{
+    AdminAnswer, AdminVerb, CoordinatorInfo, Directory, NodeInfo, NodeState, SetInfo, SetState, ShardState, ShardView,
+};
+use serde::Serialize;
+
+use crate::app::{App, Cluster, unexpected};
+use crate::error::{CtlError, CtlResult};
+use crate::http;
+use crate::metrics::Metrics;
+use crate::out::{self, Table, thousands};
+
+/// What can be listed.
+#[derive(Debug, Subcommand)]
+pub enum GetVerb {
+    /// The nodes, live and recently gone.
+    #[command(alias = "node")]
+    Nodes,
+    /// The coordinators.
+    #[command(alias = "coordinator")]
+    Coordinators,
+    /// The actor sets.
+    #[command(alias = "set")]
+    Sets,
+    /// The shards of one set or of all.
+    #[command(alias = "shard")]
+    Shards {
+        /// The set.
+        set: Option<String>,
+    },
+    /// How many actors are resident, by node and worker.
+    #[command(alias = "actor")]
+    Actors {
+        /// Only nodes that hold shards of this set.
+        set: Option<String>,
+    },
+}
+
+/// Lists.
+pub async fn run(app: &App, verb: &GetVerb) -> CtlResult {
+    let cluster = app.cluster()?;
+    let format = app.global.output;
+    match verb {
+        GetVerb::Nodes => out::print(format, &nodes(&cluster).await?, |nodes| nodes_table(nodes)),
+        GetVerb::Coordinators => {
+            out::print(format, &coordinators(&cluster).await?, |coordinators| coordinators_table(coordinators))
+        }
+        GetVerb::Sets => out::print(format, &sets(&cluster).await?, |sets| sets_table(sets)),
+        GetVerb::Shards { set } => {
+            out::print(format, &shard_rows(&cluster, set.as_deref()).await?, |rows| shards_table(rows))
+        }
+        GetVerb::Actors { set } => {
+            out::print(format, &actor_rows(&cluster, set.as_deref()).await?, |rows| actors_table(rows))
+        }
+    }
+}
+
+/// The nodes.
+pub async fn nodes(cluster: &Cluster) -> CtlResult<Vec<NodeInfo>> {
+    let attempt = "listing nodes";
+    match cluster.call(attempt, AdminVerb::Nodes).await? {
+        AdminAnswer::Nodes(nodes) => Ok(nodes),
+        other => Err(unexpected(attempt, &other)),
+    }
+}
+
+/// The coordinators.
+pub async fn coordinators(cluster: &Cluster) -> CtlResult<Vec<CoordinatorInfo>> {
+    let attempt = "listing coordinators";
+    match cluster.call(attempt, AdminVerb::Coordinators).await? {
+        AdminAnswer::Coordinators(coordinators) => Ok(coordinators),
+        other => Err(unexpected(attempt, &other)),
+    }
+}
+
+/// The sets.
+pub async fn sets(cluster: &Cluster) -> CtlResult<Vec<SetInfo>> {
+    let attempt = "listing sets";
+    match cluster.call(attempt, AdminVerb::Sets).await? {
+        AdminAnswer::Sets(sets) => Ok(sets),
+        other => Err(unexpected(attempt, &other)),
+    }
+}
+
+/// Members, sets and placement.
+pub async fn directory(cluster: &Cluster) -> CtlResult<Directory> {
+    let attempt = "reading the directory";
+    match cluster.call(attempt, AdminVerb::Directory { have_index: 0, wait_ms: 0 }).await? {
+        AdminAnswer::Directory(directory) => Ok(directory),
+        other => Err(unexpected(attempt, &other)),
+    }
+}
+
+/// The words of a node's state.
+pub fn node_state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Alive => "alive",
+        NodeState::Lost => "lost",
+        NodeState::Left => "left",
+    }
+}
+
+/// The words of a shard's state.
+pub fn shard_state(state: ShardState) -> &'static str {
+    match state {
+        ShardState::Pending => "pending",
+        ShardState::Resident => "resident",
+        ShardState::Releasing => "releasing",
+    }
+}
+
+fn nodes_table(nodes: &[NodeInfo]) -> String {
+    let mut table = Table::new(&["NAME", "STATE", "ADDRESS", "WORKERS", "SHARDS", "ACTORS", "HANDLED", "LEASE"]);
+    for node in nodes {
+        let workers: u32 = node.devices.iter().map(|device| u32::from(device.workers)).sum();
+        let lease = if node.state == NodeState::Alive { format!("{} ms", node.lease_left_ms) } else { "-".to_owned() };
+        table.row([
+            node.name.clone(),
+            node_state(node.state).to_owned(),
+            node.data_addr.clone(),
+            workers.to_string(),
+            node.shards.to_string(),
+            thousands(node.load.actors),
+            thousands(node.load.handled),
+            lease,
+        ]);
+    }
+    table.render()
+}
+
+fn coordinators_table(coordinators: &[CoordinatorInfo]) -> String {
+    let mut table = Table::new(&["NAME", "ID", "ADDRESS", "ROLE", "INDEX"]);
+    for coordinator in coordinators {
+        let role = match (coordinator.leader, coordinator.voter) {
+            (true, _) => "leader",
+            (false, true) => "follower",
+            (false, false) => "learner",
+        };
+        let index = if coordinator.matched_index == 0 { "-".to_owned() } else { coordinator.matched_index.to_string() };
+        table.row([
+            coordinator.name.clone(),
+            coordinator.id.to_string(),
+            coordinator.addr.clone(),
+            role.to_owned(),
+            index,
+        ]);
+    }
+    table.render()
+}
+
+fn sets_table(sets: &[SetInfo]) -> String {
+    let mut table = Table::new(&["NAME", "TYPE", "STATE", "SHARDS", "IN EFFECT", "PENDING", "WORKERS", "USED"]);
+    for info in sets {
+        let spec = &info.document.spec;
+        let state = match info.state {
+            SetState::Active => "active",
+            SetState::Deleting => "deleting",
+        };
+        table.row([
+            info.document.metadata.name.clone(),
+            spec.actor_type.clone(),
+            state.to_owned(),
+            spec.shards.to_string(),
+            info.in_effect.to_string(),
+            info.pending.to_string(),
+            spec.workers.map_or_else(|| "all".to_owned(), |workers| workers.to_string()),
+            info.workers_used.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+/// A shard with names instead of numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShardRow {
+    /// The set's name.
+    pub set: String,
+    /// Its index in the set.
+    pub index: u16,
+    /// What it is doing.
+    pub state: ShardState,
+    /// The number of this residence.
+    pub epoch: u64,
+    /// The owner's name.
+    pub node: Option<String>,
+    /// The owner's device.
+    pub device: Option<u16>,
+    /// The owner's worker.
+    pub worker: Option<u16>,
+}
+
+impl ShardRow {
+    /// A shard of a directory.
+    pub fn of(shard: &ShardView, directory: &Directory) -> Self {
+        let set = directory.sets.iter().find(|set| set.set == shard.set);
+        let owner = shard.owner();
+        let name = |node: u32| {
+            let member = directory.members.iter().find(|member| member.node == node);
+            member.map_or_else(|| format!("node {node}"), |member| member.name.clone())
+        };
+        Self {
+            set: set.map_or_else(|| shard.set.to_string(), |set| set.name.clone()),
+            index: shard.index,
+            state: shard.state,
+            epoch: shard.epoch,
+            node: owner.map(|(node, ..)| name(node.0)),
+            device: owner.map(|(_, device, _)| device.0),
+            worker: owner.map(|(.., worker)| worker.0),
+        }
+    }
+}
+
+async fn shard_rows(cluster: &Cluster, set: Option<&str>) -> CtlResult<Vec<ShardRow>> {
+    let directory = directory(cluster).await?;
+    let attempt = "listing shards";
+    let shards = match cluster.call(attempt, AdminVerb::Shards { set: set.map(str::to_owned) }).await? {
+        AdminAnswer::Shards(shards) => shards,
+        other => return Err(unexpected(attempt, &other)),
+    };
+    Ok(shards.iter().map(|shard| ShardRow::of(shard, &directory)).collect())
+}
+
+/// Shards as a table.
+pub fn shards_table(rows: &[ShardRow]) -> String {
+    let mut table = Table::new(&["SET", "SHARD", "STATE", "EPOCH", "NODE", "DEVICE", "WORKER"]);
+    let or_dash = |number: Option<u16>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    for row in rows {
+        table.row([
+            row.set.clone(),
+            row.index.to_string(),
+            shard_state(row.state).to_owned(),
+            row.epoch.to_string(),
+            row.node.clone().unwrap_or_else(|| "-".to_owned()),
+            or_dash(row.device),
+            or_dash(row.worker),
+        ]);
+    }
+    table.render()
+}
+
+/// Actors in memory of one worker of one node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct ActorRow {
+    node: String,
+    device: Option<u16>,
+    worker: Option<u16>,
+    /// Sets that have shards there, with how many.
+    shards: BTreeMap<String, u32>,
+    /// Actors in memory there, of all sets.
+    actors: u64,
+}
+
+/// The name of the gauge of resident actors, with labels `device` and `worker`.
+const ACTORS_GAUGE: &str = "ringfleet_worker_actors";
+
+async fn actor_rows(cluster: &Cluster, set: Option<&str>) -> CtlResult<Vec<ActorRow>> {
+    let directory = directory(cluster).await?;
+    if let Some(name) = set
+        && directory.sets.iter().all(|known| known.name != name)
+    {
+        return Err(CtlError::refused("listing actors", format!("no set `{name}`")));
+    }
+    let mut rows = Vec::new();
+    for member in &directory.members {
+        let text = http::get(&cluster.env, &member.http_addr, "/metrics", cluster.time_left()).await;
+        let text = text.map_err(|error| error.during(format!("listing actors of {}", member.name)))?;
+        let metrics = Metrics::parse(&text);
+        for sample in metrics.named(ACTORS_GAUGE) {
+            let label = |name: &str| sample.label(name).and_then(|value| value.parse::<u16>().ok());
+            let (device, worker) = (label("device"), label("worker"));
+            let mut shards = BTreeMap::new();
+            let here = |shard: &&ShardView| {
+                shard.owner().is_some_and(|(node, at, by)| {
+                    node.0 == member.node && device.is_none_or(|d| d == at.0) && worker.is_none_or(|w| w == by.0)
+                })
+            };
+            for shard in directory.shards.iter().filter(here) {
+                *shards.entry(ShardRow::of(shard, &directory).set).or_insert(0) += 1;
+            }
+            if set.is_none_or(|name| shards.contains_key(name)) {
+                let actors = sample.value as u64;
+                rows.push(ActorRow { node: member.name.clone(), device, worker, shards, actors });
+            }
+        }
+    }
+    Ok(rows)
+}
+
+fn actors_table(rows: &[ActorRow]) -> String {
+    let mut table = Table::new(&["NODE", "DEVICE", "WORKER", "ACTORS", "SHARDS"]);
+    let or_dash = |number: Option<u16>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    for row in rows {
+        let shards: Vec<String> = row.shards.iter().map(|(set, count)| format!("{set}:{count}")).collect();
+        table.row([
+            row.node.clone(),
+            or_dash(row.device),
+            or_dash(row.worker),
+            thousands(row.actors),
+            if shards.is_empty() { "-".to_owned() } else { shards.join(" ") },
+        ]);
+    }
+    table.render()
+}

@@ -1,0 +1,18 @@
+//! The verbs, one per file. Each has its arguments and a `run` that prints to stdout or fails with one line.
+
+pub mod actor;
+pub mod apply;
+pub mod ask;
+pub mod completions;
+pub mod config;
+pub mod coordinator;
+pub mod delete;
+pub mod demo;
+pub mod describe;
+pub mod dev;
+pub mod get;
+pub mod node;
+pub mod scale;
+pub mod status;
+pub mod tell;
+pub mod version;

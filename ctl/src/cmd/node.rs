@@ -1,0 +1,131 @@
+//! `ringfleet node`: run one agent in the foreground.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use ringfleet_actor::TypeRegistry;
+use ringfleet_gpu::config::CpuDeviceConfig;
+use ringfleet_node::{DeviceConfig, NodeConfig};
+use serde::Deserialize;
+
+use crate::app::App;
+use crate::args::duration;
+use crate::error::{CtlError, CtlResult, chain};
+use crate::settings::{self, IdentityFiles, check_dialable};
+
+/// Arguments of `node`. Each may also stand in the file, under its name with underscores; flags win.
+#[derive(Debug, Default, Args, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeArgs {
+    /// A YAML file of these settings.
+    #[arg(long, short, value_name = "FILE")]
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
+    /// Where it listens for nodes and clients (UDP).
+    #[arg(long, value_name = "IP:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// What others dial, behind address translation or a proxy [default: what --listen says].
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Where it serves /livez, /readyz and /metrics (TCP) [default: the address of --listen, a free port].
+    #[arg(long, value_name = "IP:PORT")]
+    pub http: Option<SocketAddr>,
+    /// All coordinators, as HOST:PORT, with commas between.
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    pub coordinators: Vec<String>,
+    /// A folder with tls.crt, tls.key and ca.crt. The certificate says which node of which cluster this is.
+    #[arg(long, value_name = "FOLDER")]
+    pub identity: Option<PathBuf>,
+    /// The certificate chain, if not in the folder.
+    #[arg(long, value_name = "FILE")]
+    pub certificate: Option<PathBuf>,
+    /// Its private key, if not in the folder.
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// The cluster's CA, if not in the folder.
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Workers of the CPU device: threads that run actors [default: 2].
+    #[arg(long, value_name = "N")]
+    pub workers: Option<u16>,
+    /// Slots of the rings between workers, a power of two [default: 4096].
+    #[arg(long, value_name = "N")]
+    pub ring_slots: Option<u32>,
+    /// Actors that one shard may hold; one more is refused [default: 262144].
+    #[arg(long, value_name = "N")]
+    pub actors_per_shard: Option<u32>,
+    /// How long it tries to join before it gives up [default: 20s].
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[serde(deserialize_with = "duration_text")]
+    pub join_deadline: Option<Duration>,
+    /// End when this process ends.
+    #[arg(long, value_name = "PID", hide = true)]
+    #[serde(skip)]
+    pub parent: Option<i32>,
+}
+
+fn duration_text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
+    let text = String::deserialize(from)?;
+    duration(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+/// Runs until SIGTERM or SIGINT.
+pub async fn run(app: &App, args: NodeArgs) -> CtlResult {
+    if let Some(parent) = args.parent {
+        settings::die_with_parent(parent)?;
+    }
+    let config = config(app, args)?;
+    let attempt = format!("running node {}", config.name);
+    let types = TypeRegistry::new(app.types.iter().copied()).map_err(|error| CtlError::usage(&attempt, error))?;
+    let run = ringfleet_node::run(app.env.clone(), config, types, |_| {}, settings::asked_to_stop());
+    run.await.map_err(|error| CtlError::failed(attempt, chain(&error)))
+}
+
+fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
+    let from_file: NodeArgs = settings::load(flags.file.as_deref())?;
+    let attempt = "reading the settings";
+    let missing = |flag: &str| CtlError::usage(attempt, format!("--{flag} is needed"));
+    let files = IdentityFiles::of(
+        flags.identity.or(from_file.identity),
+        flags.certificate.or(from_file.certificate),
+        flags.key.or(from_file.key),
+        flags.ca.or(from_file.ca),
+    )?;
+    let peer = files.load(&app.env)?.peer().clone();
+    let listen = flags.listen.or(from_file.listen).ok_or_else(|| missing("listen"))?;
+    let advertise = flags.advertise.or(from_file.advertise);
+    if advertise.is_none() {
+        check_dialable("--advertise", listen)?;
+    }
+    let coordinators =
+        if flags.coordinators.is_empty() { from_file.coordinators } else { flags.coordinators };
+    if coordinators.is_empty() {
+        return Err(missing("coordinators"));
+    }
+    let defaults = CpuDeviceConfig::DEFAULT;
+    let device = CpuDeviceConfig {
+        workers: flags.workers.or(from_file.workers).unwrap_or(defaults.workers),
+        ring_slots: flags.ring_slots.or(from_file.ring_slots).unwrap_or(defaults.ring_slots),
+        ..defaults
+    };
+    device.check().map_err(|cause| CtlError::usage(attempt, cause))?;
+    Ok(NodeConfig {
+        cluster: peer.cluster().to_owned(),
+        name: peer.name().to_owned(),
+        listen,
+        advertise,
+        http: flags.http.or(from_file.http).unwrap_or_else(|| SocketAddr::new(listen.ip(), 0)),
+        coordinators,
+        ca: files.ca,
+        cert: files.certificate,
+        key: files.key,
+        devices: vec![DeviceConfig::Cpu(device)],
+        actors_per_shard: flags
+            .actors_per_shard
+            .or(from_file.actors_per_shard)
+            .unwrap_or(NodeConfig::ACTORS_PER_SHARD),
+        join_deadline: flags.join_deadline.or(from_file.join_deadline).unwrap_or(NodeConfig::JOIN_DEADLINE),
+    })
+}

@@ -1,0 +1,73 @@
+//! One HTTP GET, for the `/metrics` and `/readyz` pages of our own processes. No redirects, no TLS, no keep-alive.
+
+use std::time::Duration;
+
+use ringfleet_env::Env;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::error::{CtlError, CtlResult};
+
+/// Bytes of a page. A longer one is an error.
+const PAGE_BYTES_MAX: u64 = 16 << 20;
+
+/// The body of `http://<addr><path>`, if the answer is 200.
+pub async fn get(env: &Env, addr: &str, path: &str, patience: Duration) -> CtlResult<String> {
+    let attempt = format!("reading http://{addr}{path}");
+    let fetch = async {
+        let mut stream = TcpStream::connect(addr).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut reply = Vec::new();
+        stream.take(PAGE_BYTES_MAX).read_to_end(&mut reply).await?;
+        Ok::<_, std::io::Error>(reply)
+    };
+    let reply = match env.timeout(patience, fetch).await {
+        Ok(Ok(reply)) => reply,
+        Ok(Err(error)) => return Err(CtlError::unreachable(attempt, error)),
+        Err(elapsed) => return Err(CtlError::unreachable(attempt, elapsed)),
+    };
+    body(&reply).map_err(|cause| CtlError::failed(attempt, cause))
+}
+
+/// The body of a whole reply.
+fn body(reply: &[u8]) -> Result<String, String> {
+    let text = String::from_utf8_lossy(reply);
+    let (head, body) = text.split_once("\r\n\r\n").ok_or("the answer is cut short")?;
+    let status = head.split_whitespace().nth(1).unwrap_or("");
+    if status != "200" {
+        return Err(format!("status {status}: {}", body.lines().next().unwrap_or("")));
+    }
+    let chunked = head.lines().any(|line| {
+        let line = line.to_ascii_lowercase();
+        line.starts_with("transfer-encoding:") && line.contains("chunked")
+    });
+    if chunked { dechunk(body).ok_or_else(|| "the chunks of the answer are cut short".to_owned()) } else { Ok(body.to_owned()) }
+}
+
+fn dechunk(mut rest: &str) -> Option<String> {
+    let mut whole = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(whole);
+        }
+        whole.push_str(after.get(..size)?);
+        rest = after.get(size..)?.strip_prefix("\r\n")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_are_found_plain_and_in_chunks() {
+        assert_eq!(body(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").as_deref(), Ok("hi"));
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n3\r\n ho\r\n0\r\n\r\n";
+        assert_eq!(body(chunked).as_deref(), Ok("hi ho"));
+        assert_eq!(body(b"HTTP/1.1 503 No\r\n\r\nnot joined").unwrap_err(), "status 503: not joined");
+        assert!(body(b"HTTP/1.1 200").is_err());
+    }
+}

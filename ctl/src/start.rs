@@ -1,0 +1,97 @@
+//! From the command line to an exit code.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+use ringfleet_actor::{TypeDescriptor, TypeRegistry};
+use ringfleet_env::Env;
+use tracing_subscriber::EnvFilter;
+
+use crate::app::App;
+use crate::args::{Cli, GlobalArgs, LogFormat, Verb};
+use crate::cmd;
+use crate::error::{CtlError, CtlResult, Exit};
+use crate::local::LOG_DEFAULT;
+
+/// Threads of the runtime, most: a node has threads of its own for its device and its membership.
+const THREADS_MAX: usize = 8;
+
+/// The whole `main` of a build with these actor types: parses the command line, does what it says, reports the outcome.
+///
+/// Not to be called inside an async runtime.
+pub fn run(types: Vec<&'static TypeDescriptor>) -> ExitCode {
+    let done = match Cli::try_parse() {
+        Ok(cli) => execute(cli, types),
+        Err(error) => match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => crate::out::write_text(&error.to_string()),
+            _ => Err(usage(&error)),
+        },
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nobody is left to be told when stderr is closed.
+            let _ = writeln!(std::io::stderr(), "error: {error}");
+            ExitCode::from(error.exit as u8)
+        }
+    }
+}
+
+/// One line of clap's several.
+fn usage(error: &clap::Error) -> CtlError {
+    let text = error.to_string();
+    let cause = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => "a verb is missing",
+        _ => text.split("\n\n").next().unwrap_or("").trim_start_matches("error: "),
+    };
+    CtlError::new(Exit::Usage, format!("reading the command line: {cause} (see --help)"))
+}
+
+fn execute(cli: Cli, types: Vec<&'static TypeDescriptor>) -> CtlResult {
+    TypeRegistry::new(types.iter().copied()).map_err(|error| CtlError::usage("reading the linked actor types", error))?;
+    let stays = matches!(cli.verb, Verb::Node(_) | Verb::Coordinator(_));
+    start_log(&cli.global, stays)?;
+    let cores = std::thread::available_parallelism().map_or(2, usize::from);
+    let run = |env: Env| async move {
+        let app = App { types, global: cli.global, env };
+        dispatch(&app, cli.verb).await
+    };
+    let ran = Env::run_tokio(cores.clamp(2, THREADS_MAX), run);
+    ran.map_err(|error| CtlError::failed("starting the runtime", error))?
+}
+
+async fn dispatch(app: &App, verb: Verb) -> CtlResult {
+    match verb {
+        Verb::Demo(args) => cmd::demo::run(app, &args).await,
+        Verb::Dev(verb) => cmd::dev::run(app, &verb).await,
+        Verb::Node(args) => cmd::node::run(app, args).await,
+        Verb::Coordinator(args) => cmd::coordinator::run(app, args).await,
+        Verb::Apply(args) => cmd::apply::run(app, &args).await,
+        Verb::Get(verb) => cmd::get::run(app, &verb).await,
+        Verb::Describe(verb) => cmd::describe::run(app, &verb).await,
+        Verb::Tell(args) => cmd::tell::run(app, &args).await,
+        Verb::Ask(args) => cmd::ask::run(app, &args).await,
+        Verb::Scale(args) => cmd::scale::run(app, &args).await,
+        Verb::Delete(args) => cmd::delete::run(app, &args).await,
+        Verb::Status => cmd::status::run(app).await,
+        Verb::Actor(verb) => cmd::actor::run(app, &verb).await,
+        Verb::Config(verb) => cmd::config::run(app, &verb),
+        Verb::Completions(args) => cmd::completions::run(&args),
+        Verb::Version => cmd::version::run(app),
+    }
+}
+
+fn start_log(global: &GlobalArgs, stays: bool) -> CtlResult {
+    let filter = global.log.as_deref().unwrap_or(if stays { LOG_DEFAULT } else { "warn" });
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|error| CtlError::usage(format!("reading the log filter `{filter}`"), error))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match global.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Everything that the kernel is launched with, allocated before the launch: nothing is allocated or freed while it runs (C9).
+
+use std::sync::Arc;
+
+use ringfleet_abi::Envelope;
+use ringfleet_kernels::Geometry;
+use ringfleet_kernels::device_type::RECORD_UNIT_BYTES;
+use ringfleet_kernels::geometry::COUNTERS_STRIDE;
+use ringfleet_kernels::layout::{DevicePage, HostPage, Params, SetEntry, ShardEntry};
+
+use super::driver::{DeviceMemory, Gpu, PinnedMemory};
+use super::error::CudaError;
+
+/// Sizes that do not change the device code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capacity {
+    /// Bytes for actors' records.
+    pub arena_bytes: u64,
+    /// Sets, ids up to this number exclusive.
+    pub sets: u32,
+    /// Shards of all sets together.
+    pub shards: u32,
+    /// Slots of the host's ring to the router, a power of two.
+    pub host_ingress_slots: u32,
+}
+
+/// The memory of one device.
+#[derive(Debug)]
+pub struct MemoryMap {
+    /// What the kernel gets.
+    pub params: Params,
+    /// Actors' records.
+    pub arena: DeviceMemory,
+    /// [`SetEntry`] by set.
+    pub sets: DeviceMemory,
+    /// [`ShardEntry`] by route index.
+    pub shards: DeviceMemory,
+    /// Two route tables of u16.
+    pub routes: DeviceMemory,
+    /// tag | set << 32.
+    pub tags: DeviceMemory,
+    /// Counters by worker.
+    pub counters: DeviceMemory,
+    /// Clock ticks by worker and phase.
+    pub profile: DeviceMemory,
+    /// The page that the router fills.
+    pub device_page: DeviceMemory,
+    /// Words between host and device.
+    pub host_page: PinnedMemory,
+    /// The host's ring to the router.
+    pub host_ingress: PinnedMemory,
+    /// Worker and slot of each of its slots.
+    pub host_dest: PinnedMemory,
+    /// The workers' rings to the host.
+    pub egress: PinnedMemory,
+    _rest: Vec<DeviceMemory>,
+}
+
+impl MemoryMap {
+    /// Allocates and zeroes everything.
+    ///
+    /// # Errors
+    /// The driver's, if there is not enough memory.
+    pub fn new(gpu: &Arc<Gpu>, geometry: &Geometry, capacity: &Capacity) -> Result<Self, CudaError> {
+        let slot = size_of::<Envelope>();
+        let workers = geometry.workers as usize;
+        let rows = (workers + 1) * geometry.row_words() as usize * 4;
+        let tag_slots = (capacity.sets as usize * 2).next_power_of_two();
+        let device = |bytes: usize| DeviceMemory::new(gpu, bytes);
+        let spill_slots = workers * geometry.spill_slots as usize;
+        let rings = device(workers * workers * geometry.ring_slots as usize * slot)?;
+        let tails = device(rows)?;
+        let heads = device(rows)?;
+        let ingress = device(workers * geometry.ingress_slots as usize * slot)?;
+        let spill = device(spill_slots * slot)?;
+        let spill_live = device(spill_slots * 8)?;
+        let spill_free = device(spill_slots * 4)?;
+        let saves = device(workers * geometry.save_words() as usize * 4)?;
+        let arena = device(usize::try_from(capacity.arena_bytes).unwrap_or(usize::MAX))?;
+        let sets = device(capacity.sets as usize * size_of::<SetEntry>())?;
+        let shards = device(capacity.shards as usize * size_of::<ShardEntry>())?;
+        let routes = device(2 * capacity.shards as usize * 2)?;
+        let tags = device(tag_slots * 8)?;
+        let counters = device(workers * COUNTERS_STRIDE as usize)?;
+        let profile = device(workers * 64)?;
+        let device_page = device(size_of::<DevicePage>())?;
+        let host_page = PinnedMemory::new(gpu, size_of::<HostPage>())?;
+        let host_ingress = PinnedMemory::new(gpu, capacity.host_ingress_slots as usize * slot)?;
+        let host_dest = PinnedMemory::new(gpu, capacity.host_ingress_slots as usize * 4)?;
+        let egress = PinnedMemory::new(gpu, workers * geometry.egress_slots as usize * slot)?;
+        let params = Params {
+            arena: arena.address(),
+            rings: rings.address(),
+            tails: tails.address(),
+            heads: heads.address(),
+            ingress: ingress.address(),
+            egress: egress.address(),
+            host_ingress: host_ingress.address(),
+            host_dest: host_dest.address(),
+            sets: sets.address(),
+            shards: shards.address(),
+            routes: routes.address(),
+            tags: tags.address(),
+            spill: spill.address(),
+            spill_live: spill_live.address(),
+            spill_free: spill_free.address(),
+            saves: saves.address(),
+            counters: counters.address(),
+            device_page: device_page.address(),
+            host_page: host_page.address(),
+            profile: profile.address(),
+            sets_count: capacity.sets,
+            routes_len: capacity.shards,
+            tag_mask: tag_slots as u32 - 1,
+            host_ingress_slots: capacity.host_ingress_slots,
+            ..Params::default()
+        };
+        let rest = vec![rings, tails, heads, ingress, spill, spill_live, spill_free, saves];
+        Ok(Self {
+            params,
+            arena,
+            sets,
+            shards,
+            routes,
+            tags,
+            counters,
+            profile,
+            device_page,
+            host_page,
+            host_ingress,
+            host_dest,
+            egress,
+            _rest: rest,
+        })
+    }
+}
+
+/// Units of records, for sizes in bytes.
+#[must_use]
+pub fn units_of(bytes: u64) -> u64 {
+    bytes.div_ceil(u64::from(RECORD_UNIT_BYTES))
+}

@@ -1,0 +1,24 @@
+//! GPUs (C2, C3, C6, C7, C9): the persistent kernel of `ringfleet-kernels`, compiled, launched and driven.
+//!
+//! Builds and links without CUDA; the driver and NVRTC are loaded at run time, and a machine without them answers with
+//! [`CudaError::Missing`].
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`driver`] | every call of the driver, behind values that free what they hold |
+//! | [`compile`] | NVRTC, and the cache of cubins |
+//! | [`memory_map`] | all memory of a device, allocated before the launch |
+//! | [`port`] | the host's ends of the rings |
+//! | [`kernel`] | load, launch, stop |
+//!
+//! Not yet: `trait Device` for this (controls, statuses, verdict order), a process of its own per GPU, more than one GPU.
+
+pub mod compile;
+pub mod driver;
+pub mod error;
+pub mod kernel;
+pub mod memory_map;
+pub mod port;
+
+pub use error::CudaError;
+pub use kernel::Resident;

@@ -1,0 +1,192 @@
+//! The host's ends of the rings to and from a kernel, and the words beside them.
+//!
+//! * Ingress: one ring in pinned memory, pulled by the router block. The host chooses worker and slot of each envelope, so it has to
+//!   know what each worker is finished with: `ingress_done`, which the worker writes. Never more than a worker's ring holds is
+//!   outstanding at it, so the router never waits.
+//! * Egress: a ring per worker in pinned memory; tails lie side by side, so a look at all of them is a few lines.
+//!
+//! Loads and stores of position words are atomic. Release stores of the host pair with the system-scope fence of the router, acquire
+//! loads with those of the workers (`device/memory.cuh`).
+#![allow(unsafe_code)]
+
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+
+use ringfleet_abi::{Envelope, WorkerIndex};
+use ringfleet_kernels::Geometry;
+use ringfleet_kernels::layout::HostPage;
+
+use super::memory_map::MemoryMap;
+
+const DEST_SLOT_BITS: u32 = 20;
+
+/// The host's positions in the rings to the workers.
+#[derive(Debug)]
+pub struct IngressPort {
+    ingress_slots: u32,
+    host_slots: u32,
+    write: u32,
+    published: u32,
+    head_seen: u32,
+    /// Pushed to each worker.
+    pushed: Vec<u64>,
+    /// What each worker is finished with, as last seen.
+    done: Vec<u64>,
+}
+
+/// The host's positions in the rings from the workers.
+#[derive(Debug)]
+pub struct EgressPort {
+    egress_slots: u32,
+    head: Vec<u32>,
+}
+
+fn word32(memory: &MemoryMap, offset: usize) -> &AtomicU32 {
+    // SAFETY: within the page and aligned (offsets of u32 fields); both sides only use atomic accesses of this size.
+    unsafe { AtomicU32::from_ptr(memory.host_page.at::<u32>(offset / 4)) }
+}
+
+fn word64(memory: &MemoryMap, offset: usize) -> &AtomicU64 {
+    // SAFETY: as above, for u64 fields.
+    unsafe { AtomicU64::from_ptr(memory.host_page.at::<u64>(offset / 8)) }
+}
+
+impl IngressPort {
+    /// The end of empty rings.
+    #[must_use]
+    pub fn new(geometry: &Geometry, host_slots: u32) -> Self {
+        let workers = geometry.workers as usize;
+        Self {
+            ingress_slots: geometry.ingress_slots,
+            host_slots,
+            write: 0,
+            published: 0,
+            head_seen: 0,
+            pushed: vec![0; workers],
+            done: vec![0; workers],
+        }
+    }
+
+    /// Writes one envelope for `worker`, unpublished; `false` if the host's ring or the worker's is full.
+    #[inline]
+    pub fn push(&mut self, memory: &MemoryMap, worker: WorkerIndex, envelope: &Envelope) -> bool {
+        let w = worker.0 as usize;
+        if self.write.wrapping_sub(self.head_seen) >= self.host_slots {
+            // Acquire: the router's reads of the slots that it returned are over.
+            self.head_seen = word32(memory, offset_of!(HostPage, ingress_head)).load(Ordering::Acquire);
+            if self.write.wrapping_sub(self.head_seen) >= self.host_slots {
+                return false;
+            }
+        }
+        if self.pushed[w] - self.done[w] >= u64::from(self.ingress_slots) {
+            self.done[w] = ingress_done(memory, worker);
+            if self.pushed[w] - self.done[w] >= u64::from(self.ingress_slots) {
+                return false;
+            }
+        }
+        let at = (self.write & (self.host_slots - 1)) as usize;
+        let slot = (self.pushed[w] as u32) & (self.ingress_slots - 1);
+        // SAFETY: the slot is beyond the published tail and not before the router's head, so the router does not read it now.
+        unsafe {
+            memory.host_ingress.at::<Envelope>(at).write(*envelope);
+            memory.host_dest.at::<u32>(at).write(u32::from(worker.0) << DEST_SLOT_BITS | slot);
+        }
+        self.pushed[w] += 1;
+        self.write = self.write.wrapping_add(1);
+        true
+    }
+
+    /// Publishes what was pushed.
+    #[inline]
+    pub fn publish(&mut self, memory: &MemoryMap) {
+        if self.write != self.published {
+            self.published = self.write;
+            // Release: pairs with the router's fence after its load; publishes the slots below.
+            word32(memory, offset_of!(HostPage, ingress_tail)).store(self.write, Ordering::Release);
+        }
+    }
+}
+
+impl EgressPort {
+    /// The end of empty rings.
+    #[must_use]
+    pub fn new(geometry: &Geometry) -> Self {
+        Self { egress_slots: geometry.egress_slots, head: vec![0; geometry.workers as usize] }
+    }
+
+    /// Takes envelopes that workers sent to the host, in order per worker, and returns how many.
+    pub fn poll_egress(&mut self, memory: &MemoryMap, out: &mut [Envelope]) -> usize {
+        let mut taken = 0;
+        for worker in 0..self.head.len() {
+            let tail = word32(memory, offset_of!(HostPage, egress_tail) + worker * 4).load(Ordering::Relaxed);
+            let head = self.head[worker];
+            if tail == head {
+                continue;
+            }
+            // Acquire: pairs with the worker's system-scope fence before it published the tail.
+            fence(Ordering::Acquire);
+            let ready = tail.wrapping_sub(head);
+            assert!(ready <= self.egress_slots, "C9: an egress ring's tail is {ready} slots ahead of its head");
+            let count = (ready as usize).min(out.len() - taken);
+            for k in 0..count {
+                let at = (head.wrapping_add(k as u32) & (self.egress_slots - 1)) as usize;
+                // SAFETY: a published slot that is not yet given back: the worker does not write it.
+                out[taken + k] = unsafe { memory.egress.at::<Envelope>(worker * self.egress_slots as usize + at).read() };
+            }
+            taken += count;
+            self.head[worker] = head.wrapping_add(count as u32);
+            // Release: our reads of these slots are over.
+            word32(memory, offset_of!(HostPage, egress_head) + worker * 4)
+                .store(self.head[worker], Ordering::Release);
+            if taken == out.len() {
+                break;
+            }
+        }
+        taken
+    }
+}
+
+/// What a worker is finished with.
+#[inline]
+#[must_use]
+pub fn ingress_done(memory: &MemoryMap, worker: WorkerIndex) -> u64 {
+    word64(memory, offset_of!(HostPage, ingress_done) + worker.0 as usize * 8).load(Ordering::Acquire)
+}
+
+/// C2: until when the device may act, in its own time.
+pub fn set_lease(memory: &MemoryMap, deadline_ns: u64) {
+    word64(memory, offset_of!(HostPage, lease_deadline_ns)).store(deadline_ns, Ordering::Release);
+}
+
+/// Wall clock less device time.
+pub fn set_wall_offset(memory: &MemoryMap, offset_ns: u64) {
+    word64(memory, offset_of!(HostPage, wall_offset_ns)).store(offset_ns, Ordering::Release);
+}
+
+/// Asks all blocks to end between two batches, or takes that back before a launch.
+pub fn set_stop(memory: &MemoryMap, stop: bool) {
+    word32(memory, offset_of!(HostPage, stop)).store(u32::from(stop), Ordering::Release);
+}
+
+/// Device time of the router's last look, 0 before its first.
+#[must_use]
+pub fn device_ns(memory: &MemoryMap) -> u64 {
+    word64(memory, offset_of!(HostPage, device_ns)).load(Ordering::Acquire)
+}
+
+/// Says that sets, shards or routes have changed; the lowest bit says which route table holds.
+pub fn set_tables_version(memory: &MemoryMap, version: u32) {
+    word32(memory, offset_of!(HostPage, tables_version)).store(version, Ordering::Release);
+}
+
+/// The version of the tables that a worker has adopted.
+#[must_use]
+pub fn tables_seen(memory: &MemoryMap, worker: WorkerIndex) -> u32 {
+    word32(memory, offset_of!(HostPage, tables_seen) + worker.0 as usize * 4).load(Ordering::Acquire)
+}
+
+/// The last version of which a worker has had every worker's marker.
+#[must_use]
+pub fn routes_flushed(memory: &MemoryMap, worker: WorkerIndex) -> u32 {
+    word32(memory, offset_of!(HostPage, routes_flushed) + worker.0 as usize * 4).load(Ordering::Acquire)
+}

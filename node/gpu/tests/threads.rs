@@ -1,0 +1,204 @@
+//! The same rules with real threads (C3, C7, C9). Waits are for conditions, with a deadline.
+
+mod common;
+
+use std::sync::Arc;
+
+use common::*;
+use ringfleet_abi::hash::mix64;
+use ringfleet_abi::{Control, Envelope, KeySpace, SetId, Status, WorkerIndex};
+use ringfleet_actor::{Ctx, Fault, KindDescriptor, Message, TypeDescriptor, Width};
+use ringfleet_env::{Clock, SystemClock};
+use ringfleet_gpu::{CpuDevice, CpuDeviceConfig, Device, StartError};
+
+/// Far longer than anything here takes, even on a busy machine.
+const DEADLINE_NS: u64 = 60_000_000_000;
+
+struct Live {
+    device: CpuDevice,
+    out: Vec<Envelope>,
+    statuses: Vec<Status>,
+    until_ns: u64,
+}
+
+impl Live {
+    fn new(config: &CpuDeviceConfig, types: &[&'static TypeDescriptor], sets: &[SetSpec]) -> Self {
+        let mut device = CpuDevice::start(config, types, Arc::new(SystemClock)).expect("a device");
+        sets.iter().for_each(|set| make_set(&mut device, *set));
+        device.submit(Control::RouteCommit { version: 1 }).expect("room");
+        device.submit(Control::Lease { deadline_ns: u64::MAX }).expect("room");
+        let until_ns = SystemClock.monotonic_ns() + DEADLINE_NS;
+        let mut live = Self { device, out: Vec::new(), statuses: Vec::new(), until_ns };
+        live.wait("routes", |live| live.statuses.contains(&Status::RouteFlushed { version: 1 }));
+        live
+    }
+
+    fn wait(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        loop {
+            let mut buffer = [Envelope::default(); 64];
+            let count = self.device.poll_egress(&mut buffer);
+            self.out.extend_from_slice(&buffer[..count]);
+            while let Some(status) = self.device.poll_status() {
+                self.statuses.push(status);
+            }
+            if done(self) {
+                return;
+            }
+            assert!(
+                SystemClock.monotonic_ns() < self.until_ns,
+                "waited too long for {what}: {:?}",
+                self.device.total()
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    fn push(&mut self, mut envelopes: &[Envelope]) {
+        while !envelopes.is_empty() {
+            let taken = self.device.push_ingress(envelopes);
+            envelopes = &envelopes[taken..];
+            self.wait("room in the ingress", |_| true);
+        }
+    }
+
+    /// Counters of workers that are still running may be of different moments, so rest is when they say so twice.
+    fn rest(&mut self, pushed: u64) {
+        self.wait("rest", |live| {
+            let total = live.device.total();
+            total.ingress_done == pushed && total.in_flight() == 0 && live.device.total() == total
+        });
+    }
+}
+
+fn set_of(peer: u64) -> SetId {
+    if peer < 32 { PEERS_NEAR } else { PEERS_FAR }
+}
+
+#[test]
+fn per_pair_order_and_every_message_survive_threads_and_full_rings() {
+    let config = CpuDeviceConfig { spill_slots: 1 << 20, ..tiny(3) };
+    let mut live = Live::new(&config, &types(), &peers());
+    let sparks: Vec<Envelope> = (0..24u64)
+        .map(|n| {
+            let to = mix64(n) % PEERS;
+            tell::<Peer, _>(set_of(to), to, &Packet { from: u64::MAX, seed: mix64(n + 100), seq: 0, ttl: 6 })
+        })
+        .collect();
+    live.push(&sparks);
+    live.rest(24);
+    let asks: Vec<Envelope> = (0..PEERS).map(|to| ask::<Peer, _>(set_of(to), to, to as u32 + 1, &Report {})).collect();
+    live.push(&asks);
+    live.wait("reports", |live| live.out.len() as u64 == PEERS);
+    let seen: Vec<Seen> = live.out.iter().map(|e| Seen::from_envelope(e).expect("no peer failed")).collect();
+    // Each spark is a tree of (4^7 - 1) / 3 packets.
+    assert_eq!(seen.iter().map(|seen| seen.received).sum::<u64>(), 24 * 5461);
+    assert_eq!(seen.iter().map(|seen| seen.gaps).sum::<u64>(), 0);
+    live.rest(24 + PEERS);
+    let total = live.device.total();
+    assert_eq!((total.failures, total.dead_total()), (0, 0));
+    assert!(total.spilled > 0);
+    check_conservation(&live.device);
+}
+
+#[test]
+fn jams_of_threads_come_free_by_overload() {
+    let config = CpuDeviceConfig { spill_slots: 70, ..tiny(2) };
+    let mut live = Live::new(&config, &types(), &peers());
+    let sparks: Vec<Envelope> = (0..16u64)
+        .map(|to| tell::<Peer, _>(set_of(to), to, &Packet { from: u64::MAX, seed: mix64(to), seq: 0, ttl: 7 }))
+        .collect();
+    live.push(&sparks);
+    live.rest(16);
+    let total = live.device.total();
+    assert_eq!(total.failures, 0, "order held for what was handled");
+    assert!(total.spilled > 0 && total.handled > 0);
+    check_conservation(&live.device);
+}
+
+#[test]
+fn an_idle_device_wakes_for_every_message() {
+    let config = CpuDeviceConfig { spin_ns: 0, ..tiny(2) };
+    let mut live = Live::new(&config, &types(), &[counters(KeySpace::Hashed)]);
+    for number in 1..=3000u32 {
+        let key = u64::from(number % 50);
+        // The first goes on to another actor, mostly in the other worker.
+        live.push(&[
+            tell::<Counter, _>(COUNTERS, key, &Pass { to: key + 1, amount: 1 }),
+            ask::<Counter, _>(COUNTERS, key, number, &Get {}),
+        ]);
+        live.wait("the answer", |live| live.out.pop().is_some_and(|answer| answer.to_key as u32 == number));
+    }
+    live.rest(6000);
+    assert_eq!(live.device.total().handled, 9000);
+}
+
+#[test]
+fn timers_wake_a_sleeping_worker() {
+    let config = CpuDeviceConfig { spin_ns: 0, ..tiny(1) };
+    let mut live = Live::new(&config, &types(), &[counters(KeySpace::Hashed)]);
+    live.push(&[tell::<Counter, _>(COUNTERS, 1, &Later { amount: 1, delay_ms: 30, times: 8 })]);
+    live.wait("the timers", |live| live.device.total().handled == 9);
+    assert_eq!(live.device.total().in_flight(), 0);
+}
+
+#[test]
+fn a_lease_that_ends_is_noticed_by_sleeping_workers() {
+    let mut live = Live::new(&tiny(2), &types(), &[counters(KeySpace::Hashed)]);
+    let deadline_ns = SystemClock.monotonic_ns() + 20_000_000;
+    live.device.submit(Control::Lease { deadline_ns }).expect("room");
+    live.wait("the fence", |live| live.statuses.contains(&Status::Fenced));
+    assert!(SystemClock.monotonic_ns() >= deadline_ns);
+    live.device.submit(Control::Lease { deadline_ns: u64::MAX }).expect("room");
+    live.push(&[ask::<Counter, _>(COUNTERS, 1, 1, &Get {})]);
+    live.wait("the answer", |live| live.out.len() == 1);
+}
+
+fn panics(_: &mut [u8], _: &Envelope, _: &mut Ctx<'_>) -> Result<(), Fault> {
+    panic!("a bug, made for this test")
+}
+
+static BUG: TypeDescriptor = TypeDescriptor {
+    name: "test.bug",
+    width: Width::Lane,
+    state_bytes: 16,
+    max_sends: 1,
+    code_hash: 0,
+    layout_hash: 0,
+    state: &[],
+    kinds: &[KindDescriptor { name: "Get", kind: Get::KIND, bytes: 0, fields: &[] }],
+    sends: &[],
+    init: |_| (),
+    handle: panics,
+};
+
+#[test]
+fn a_worker_that_ends_by_a_bug_is_reported_and_the_others_go_on() {
+    let mut types = types();
+    types.push(&BUG);
+    let bugs = SetSpec { set: SetId(9), name: "test.bug", ty: 2, shards: 2, ..counters(KeySpace::Dense { count: 2 }) };
+    let mut live = Live::new(&tiny(2), &types, &[bugs, counters(KeySpace::Dense { count: 8 })]);
+    live.push(&[tell::<Counter, _>(SetId(9), 0, &Get {})]);
+    live.wait("the report", |live| live.statuses.contains(&Status::WorkerLost { worker: WorkerIndex(0) }));
+    live.push(&[ask::<Counter, _>(COUNTERS, 1, 1, &Get {})]);
+    live.wait("the answer of worker 1", |live| live.out.len() == 1);
+    // Dropping it does not hang.
+}
+
+#[test]
+fn a_device_can_be_dropped_at_any_time_and_an_impossible_one_is_not_made() {
+    for sparks in 0..10u64 {
+        let mut live = Live::new(&tiny(2), &types(), &peers());
+        for seed in 0..sparks {
+            live.push(&[tell::<Peer, _>(PEERS_NEAR, 1, &Packet { from: u64::MAX, seed, seq: 0, ttl: 5 })]);
+        }
+    }
+    let none = CpuDevice::start(&CpuDeviceConfig { workers: 0, ..tiny(1) }, &types(), Arc::new(SystemClock));
+    assert!(matches!(none, Err(StartError::Config(_))));
+}
+
+#[test]
+fn a_stopped_device_ends_its_threads() {
+    let mut live = Live::new(&tiny(2), &types(), &[]);
+    live.device.submit(Control::Stop).expect("room");
+    live.wait("the end", |live| live.statuses.contains(&Status::Stopped));
+}

@@ -1,0 +1,35 @@
+//! Bounds of what the control messages carry (C9). At each bound the request is refused with `limit_exceeded` or, for
+//! the envelope's own length, not decoded.
+
+/// Bytes of one control message, header included: one frame of a link. A longer one is not decoded; nothing is allocated
+/// for it.
+pub const CONTROL_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a name: node, set, actor type, coordinator, tenant. A longer one is refused.
+pub const NAME_BYTES_MAX: usize = 63;
+/// Bytes of an address text. A longer one is refused.
+pub const ADDRESS_BYTES_MAX: usize = 255;
+/// Devices of one node. A node that reports more is refused.
+pub const DEVICES_MAX: usize = 64;
+/// Actor types of one node. A node that reports more is refused.
+pub const TYPES_MAX: usize = 256;
+/// Messages (handled and replied) of one actor type. A node that reports more is refused.
+pub const MESSAGES_MAX: usize = 256;
+/// Fields of one message or state. A node that reports more is refused.
+pub const FIELDS_MAX: usize = 1024;
+/// Bytes of the text of a state layout. A node that reports more is refused.
+pub const LAYOUT_BYTES_MAX: usize = 64 << 10;
+/// Shards of the whole cluster, so that a view fits into one message. A document beyond it is refused.
+pub const SHARDS_TOTAL_MAX: usize = 14 << 10;
+/// Members of the cluster. One more is refused.
+pub const MEMBERS_MAX: usize = 1024;
+/// Shards in one report of released shards. A longer report is refused.
+pub const RELEASED_MAX: usize = 8192;
+/// The longest wait of a long poll. A longer one is cut to this.
+pub const WATCH_WAIT_MS_MAX: u32 = 30_000;
+/// The longest deadline of a request. A longer one is cut to this.
+pub const DEADLINE_MS_MAX: u32 = 60_000;
+
+/// Bytes that one shard takes in a view, at most: the archived [`super::view::ShardView`].
+pub const SHARD_VIEW_BYTES: usize = 48;
+const _: () = assert!(SHARDS_TOTAL_MAX * SHARD_VIEW_BYTES <= CONTROL_BYTES_MAX * 3 / 4, "a view fits into one message");
+const _: () = assert!(ringfleet_abi::limits::SHARDS_MAX as usize <= SHARDS_TOTAL_MAX);

@@ -1,0 +1,209 @@
+//! What a node asks of the coordinator.
+//!
+//! ```text
+//!   Join --> Joined{node, incarnation, lease_ms} --> Renew every lease_ms / 3, on a thread and connection of its own
+//!                                                    WatchView, a long poll, all the time
+//!                                                    ReportReleased, after a Releasing shard has been flushed
+//!   Fenced (any answer) --> stop, forget every shard, Join again
+//! ```
+//! A node computes the end of its lease from its own monotonic clock when it SENT the renewal, plus `lease_ms`: the
+//! leader starts counting later, so the leader's end is never before the node's (C2).
+
+use super::Role;
+use super::failure::Failure;
+use super::report::{DeviceReport, TypeReport};
+use super::view::NodeView;
+
+wire! {
+    /// What a node asks.
+    pub enum NodeRequest {
+        /// Become a member.
+        Join {
+            /// The cluster that the node believes to join.
+            cluster: String,
+            /// Its name, the one in its certificate.
+            name: String,
+            /// A random number of this start of the process. A repeated join with the same number gets the same answer.
+            boot: u128,
+            /// Where nodes and clients reach it, as `host:port`.
+            data_addr: String,
+            /// Where it serves health and metrics.
+            http_addr: String,
+            /// Its devices, by index.
+            devices: Vec<DeviceReport>,
+            /// Its actor types.
+            types: Vec<TypeReport>,
+            /// How long to wait for the answer.
+            deadline_ms: u32,
+        },
+        /// Keep the lease.
+        Renew {
+            /// Who.
+            incarnation: u64,
+            /// The placement index through which everything of this node is in effect.
+            applied_index: u64,
+            /// The node's wall clock, ms since 1970.
+            wall_ms: u64,
+            /// What it is carrying.
+            load: Load,
+            /// How long the answer is of use.
+            deadline_ms: u32,
+        },
+        /// Wait for a view younger than `have_index`.
+        WatchView {
+            /// Who.
+            incarnation: u64,
+            /// The index of the view at hand; 0: none.
+            have_index: u64,
+            /// How long to wait at most.
+            wait_ms: u32,
+        },
+        /// These shards are flushed and no longer executed.
+        ReportReleased {
+            /// Who.
+            incarnation: u64,
+            /// Which, with the epochs that ended.
+            shards: Vec<Released>,
+            /// How long to wait for the answer.
+            deadline_ms: u32,
+        },
+        /// Whose is this session?
+        LookupSession {
+            /// Who asks.
+            incarnation: u64,
+            /// The session.
+            session: u32,
+            /// How long to wait for the answer.
+            deadline_ms: u32,
+        },
+        /// Leave for good: no shard is executed any more.
+        Leave {
+            /// Who.
+            incarnation: u64,
+            /// How long to wait for the answer.
+            deadline_ms: u32,
+        },
+    }
+}
+
+wire! {
+    /// What a node is carrying; shown to operators.
+    #[derive(Copy, Default)]
+    pub struct Load {
+        /// Actors in memory.
+        pub actors: u64,
+        /// Messages handled since the start.
+        pub handled: u64,
+        /// Messages in flight.
+        pub in_flight: u64,
+        /// Messages dead-lettered since the start.
+        pub dead_lettered: u64,
+        /// Bytes of actor memory in use.
+        pub memory_used_bytes: u64,
+    }
+}
+
+wire! {
+    /// One released shard.
+    #[derive(Copy)]
+    pub struct Released {
+        /// Its set.
+        pub set: u16,
+        /// Its index.
+        pub index: u16,
+        /// The residence that ended.
+        pub epoch: u64,
+    }
+}
+
+wire! {
+    /// What a new member gets.
+    #[derive(Copy)]
+    pub struct Joined {
+        /// Its id.
+        pub node: u32,
+        /// This start of it.
+        pub incarnation: u64,
+        /// How long a lease lasts. The first one counts from the sending of the first renewal, not from the join.
+        pub lease_ms: u32,
+        /// The placement index.
+        pub index: u64,
+    }
+}
+
+wire! {
+    /// A renewed lease.
+    #[derive(Copy)]
+    pub struct RenewGranted {
+        /// How long, counted from the sending of the renewal.
+        pub lease_ms: u32,
+        /// The placement index. A node that has an older view fetches it.
+        pub index: u64,
+        /// The leader's wall clock, ms since 1970.
+        pub wall_ms: u64,
+    }
+}
+
+wire! {
+    /// Who opened a session (C11).
+    pub struct SessionIdentity {
+        /// The session.
+        pub session: u32,
+        /// Role of the certificate.
+        pub role: Role,
+        /// Name of the certificate.
+        pub name: String,
+    }
+}
+
+wire! {
+    /// What the coordinator answers a node.
+    pub enum NodeAnswer {
+        /// To a join.
+        Joined(Joined),
+        /// To a renewal.
+        Granted(RenewGranted),
+        /// To a watch: a younger view.
+        View(NodeView),
+        /// To a watch: nothing younger within the wait.
+        Unchanged {
+            /// The placement index.
+            index: u64,
+        },
+        /// To a report or a leave.
+        Done {
+            /// The placement index.
+            index: u64,
+        },
+        /// To a look-up.
+        Session(SessionIdentity),
+    }
+}
+
+wire! {
+    /// The reply to a [`NodeRequest`].
+    pub enum NodeReply {
+        /// The answer.
+        Answer(NodeAnswer),
+        /// None.
+        Failed(Failure),
+    }
+}
+
+impl From<Result<NodeAnswer, Failure>> for NodeReply {
+    fn from(result: Result<NodeAnswer, Failure>) -> Self {
+        match result {
+            Ok(answer) => Self::Answer(answer),
+            Err(failure) => Self::Failed(failure),
+        }
+    }
+}
+
+impl From<NodeReply> for Result<NodeAnswer, Failure> {
+    fn from(reply: NodeReply) -> Self {
+        match reply {
+            NodeReply::Answer(answer) => Ok(answer),
+            NodeReply::Failed(failure) => Err(failure),
+        }
+    }
+}
