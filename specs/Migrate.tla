@@ -168,11 +168,10 @@ Next == \/ Coordinate \/ Abort \/ Work \/ WSends \/ WSwitches \/ XRoutes \/ Lear
         \/ \E a \in 1..Attempts : AtAttempt(a)
         \/ \E n \in 1..NX : XSends(n)
         \/ \E f \in frames : XArrives(f) \/ Lose(f)
-\* The reconcile loop repeats what the log asks for, migrations have a deadline, workers work, senders send again.
+\* The log's outcome is repeated, migrations have a deadline, workers work, senders send again. No phase is obliged to succeed.
 Fair == /\ WF_vars(Commit) /\ WF_vars(SourceLost) /\ WF_vars(TargetLost) /\ WF_vars(Work) /\ WF_vars(WSends) /\ WF_vars(WSwitches)
         /\ WF_vars(XRoutes) /\ WF_vars(Learns)
         /\ \A n \in 1..NX : WF_vars(XSends(n)) /\ \A to \in {"S", "T"} : SF_vars(XArrives([to |-> to, n |-> n]))
-        /\ \A a \in 1..Attempts : WF_vars(Quiesce(a) \/ Prepare(a) \/ Restore(a))
         /\ IF Is("no_deadline") THEN TRUE ELSE WF_vars(Abort)
         /\ IF Is("abort_not_repeated") THEN TRUE ELSE \A a \in 1..Attempts : WF_vars(Resume(a))
 Spec == Init /\ [][Next]_vars /\ Fair
@@ -194,7 +193,7 @@ C7_Conservation == (log.st # "lost" /\ s.up /\ t.up) =>
 C8_NeverBoth == TargetExecutes => s.ended < t.a
 C8_CommitsOrAborts == log.st = "moving" ~> log.st # "moving"
 C10_Served == <>[](log.st = "lost" \/ SourceExecutes \/ TargetExecutes)
-\* In the end everything is handled, or its loss was reported: by the shard's (log), or by W's channel's.
-C3_Settled == <>[](log.st = "lost" \/ ~Owner.up \/ (Owner.x = NX /\ (Owner.w = NW \/ w.lost \/ log.slost)))
+\* In the end everything is handled, or its loss was reported: that of the shard by the log, that of W's channel by the target.
+C3_Settled == <>[](log.st = "lost" \/ (Owner.x = NX /\ (w.lost \/ (Owner.w = w.n /\ (w.n = NW \/ log.slost)))))
 C3_NothingHeldForEver == (TargetExecutes /\ ringT # <<>>) ~> (ringT = <<>> \/ log.st = "lost")
 =============================================================================

@@ -2,11 +2,14 @@
 
 import argparse
 import concurrent.futures
+import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 SPECS = pathlib.Path(__file__).resolve().parent
@@ -47,14 +50,9 @@ class Run:
         command = ["java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=4", f"-Xmx{options.heap}", f"-Djava.io.tmpdir={work}"]
         command += ["-cp", str(options.jar), "tlc2.TLC", "-deadlock", "-workers", str(options.workers), "-seed", "1", "-fp", "1"]
         command += ["-metadir", str(work / "states"), "-config", "Run.cfg", f"{self.spec}.tla"]
-        begun = time.monotonic()
-        try:
-            done = subprocess.run(command, cwd=work, capture_output=True, text=True, timeout=TIME_LIMIT_S[options.full])
-            code, self.output = done.returncode, done.stdout + done.stderr
-        except subprocess.TimeoutExpired as late:
-            code, self.output = None, (late.stdout or b"").decode(errors="replace")
-        self.seconds = time.monotonic() - begun
-        (work / "output.txt").write_text(self.output)
+        if options.nice:
+            command = ["nice", "-n", str(options.nice), *command]
+        code = self.call(command, work, TIME_LIMIT_S[options.full])
         shutil.rmtree(work / "states", ignore_errors=True)
         if found := re.findall(r"([\d,]+) distinct states found", self.output):
             self.states = found[-1].replace(",", "")
@@ -63,9 +61,22 @@ class Run:
         self.problem = self.judge(code)
         return self
 
+    def call(self, command, work, limit_s):
+        """Runs `command` with its output in output.txt; None if it took too long. Notes the CPU time, which load does not change."""
+        with (work / "output.txt").open("w") as output:
+            process = subprocess.Popen(command, cwd=work, stdout=output, stderr=subprocess.STDOUT)
+            late = threading.Timer(limit_s, process.kill)
+            late.start()
+            _pid, status, usage = os.wait4(process.pid, 0)
+            late.cancel()
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self.seconds = usage.ru_utime + usage.ru_stime
+        self.output = (work / "output.txt").read_text()
+        return None if process.returncode == -signal.SIGKILL else process.returncode
+
     def judge(self, code):
         if code is None:
-            return "out of time"
+            return "out of time, or killed"
         if self.mutation is None:
             return None if code == 0 and "No error has been found" in self.output else "see output.txt"
         if code == 0:
@@ -108,6 +119,7 @@ def main():
     parser.add_argument("--jobs", type=int, default=2, help="TLC processes at a time")
     parser.add_argument("--workers", type=int, default=1, help="threads of each")
     parser.add_argument("--heap", default="2g", help="memory of each")
+    parser.add_argument("--nice", type=int, default=0, help="niceness of each")
     parser.add_argument("names", nargs="*", help="only these specifications")
     options = parser.parse_args()
     options.jar, options.work = options.jar.resolve(), options.work.resolve()
@@ -119,13 +131,14 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         list(pool.map(lambda run: run.execute(options), runs))
 
-    print(f"{'configuration, or mutation of it':<46} {'states':>10} {'seconds':>7}  result")
+    print(f"{'configuration, or mutation of it':<46} {'states':>10} {'CPU s':>7}  result")
     for cfg in dict.fromkeys(run.cfg for run in runs):
         for run in runs:
             if run.cfg == cfg:
                 print(run.line())
     failed = [run for run in runs if run.problem]
-    print(f"{len(runs)} runs, {len(failed)} not as expected, {time.monotonic() - begun:.0f} s; outputs in {options.work}")
+    cpu_s = sum(run.seconds for run in runs)
+    print(f"{len(runs)} runs, {len(failed)} not as expected; {time.monotonic() - begun:.0f} s, {cpu_s:.0f} s of CPU; outputs in {options.work}")
     for run in failed:
         print(f"\n--- {run.name}\n{run.output[-3000:]}", file=sys.stderr)
     return 1 if failed else 0

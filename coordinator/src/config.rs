@@ -41,7 +41,7 @@ pub struct Timing {
 
 impl Timing {
     /// A killed leader is replaced within 2 s on a busy machine of two cores (C10).
-    pub const DEFAULTS: Self = Self { heartbeat_ms: 100, election_ms_min: 300, election_ms_max: 600 };
+    pub const DEFAULTS: Self = Self { heartbeat_ms: 100, election_ms_min: 250, election_ms_max: 500 };
 }
 
 /// Settings of a coordinator. Each field says what it trades.

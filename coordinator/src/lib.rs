@@ -31,7 +31,7 @@ pub mod store;
 pub mod transport;
 
 pub use config::{CoordinatorConfig, Peer, Timing};
-pub use run::{Coordinator, CoordinatorError, run};
+pub use run::{Coordinator, CoordinatorError, run, run_until};
 
 #[cfg(test)]
 mod tests;

@@ -4,22 +4,25 @@
 //! there is no connection they fail at once, and openraft comes back.
 //!
 //! A peer that was killed and started again does not know the old connection, and nobody tells this side before the idle
-//! timeout, far longer than an election. So a connection on which a call runs out of time, and none was answered for
-//! [`SILENCE_MAX`], is closed and dialled anew.
+//! timeout, far longer than an election. So a connection that is silent is pinged, also between followers, who have
+//! nothing to say to each other until they need a vote; one that answers nothing for [`SILENCE_MAX`] is dialled anew.
 
 use crate::config::Peer;
+use crate::raft;
 use crate::transport::{BoxFuture, Transport, TransportError};
 use ringfleet_env::{Env, TaskHandle};
-use ringfleet_link::{Alpn, CallError, Connection, Endpoint, Expect, Role, code};
+use ringfleet_link::{Alpn, CallError, CloseReason, Connection, Endpoint, Expect, Role, code};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long one dial may take.
-const DIAL_LIMIT: Duration = Duration::from_secs(1);
+const DIAL_LIMIT: Duration = Duration::from_millis(500);
 /// Between a failed dial, or a lost connection, and the next dial.
 const DIAL_AGAIN: Duration = Duration::from_millis(100);
+/// Between two looks at a connection.
+const PING_EVERY: Duration = Duration::from_millis(200);
 /// How long a connection may leave calls unanswered: several heartbeats, well below an election.
 pub const SILENCE_MAX: Duration = Duration::from_millis(400);
 
@@ -31,6 +34,38 @@ struct Dialled {
 }
 
 type Connections = Arc<Mutex<BTreeMap<String, Dialled>>>;
+
+impl Dialled {
+    fn heard(&self, env: &Env) {
+        self.heard_ns.store(env.monotonic_ns(), Ordering::Relaxed);
+    }
+
+    fn silence(&self, env: &Env) -> Duration {
+        Duration::from_nanos(env.monotonic_ns().saturating_sub(self.heard_ns.load(Ordering::Relaxed)))
+    }
+
+    fn close_if_silent(&self, env: &Env) {
+        if self.silence(env) > SILENCE_MAX {
+            self.connection.close(code::DEADLINE, "no call was answered for too long");
+        }
+    }
+
+    /// Keeps an eye on the connection until it is closed, and says why it was.
+    async fn watch(&self, env: &Env) -> CloseReason {
+        loop {
+            if let Ok(reason) = env.timeout(PING_EVERY, self.connection.closed()).await {
+                return reason;
+            }
+            if self.silence(env) < PING_EVERY {
+                continue;
+            }
+            match self.connection.call(raft::ping(), SILENCE_MAX).await {
+                Ok(_) => self.heard(env),
+                Err(_) => self.close_if_silent(env),
+            }
+        }
+    }
+}
 
 /// Connections to the other coordinators.
 #[derive(Debug)]
@@ -70,8 +105,9 @@ async fn keep_dialled(env: Env, endpoint: Endpoint, peer: Peer, connections: Con
                 told.clear();
                 let lock = || connections.lock().unwrap_or_else(PoisonError::into_inner);
                 let heard_ns = Arc::new(AtomicU64::new(env.monotonic_ns()));
-                lock().insert(peer.name.clone(), Dialled { connection: connection.clone(), heard_ns });
-                let reason = connection.closed().await;
+                let dialled = Dialled { connection, heard_ns };
+                lock().insert(peer.name.clone(), dialled.clone());
+                let reason = dialled.watch(&env).await;
                 lock().remove(&peer.name);
                 tracing::info!(peer = peer.name, %reason, "lost the connection to a coordinator");
             }
@@ -105,14 +141,11 @@ impl Transport for LinkTransport {
             let dialled = self.dialled(peer).ok_or_else(|| unreachable("no connection".to_owned()))?;
             match dialled.connection.call(request, limit).await {
                 Ok(reply) => {
-                    dialled.heard_ns.store(self.env.monotonic_ns(), Ordering::Relaxed);
+                    dialled.heard(&self.env);
                     Ok(reply.into())
                 }
                 Err(CallError::Deadline { limit, .. }) => {
-                    let silent_ns = self.env.monotonic_ns().saturating_sub(dialled.heard_ns.load(Ordering::Relaxed));
-                    if Duration::from_nanos(silent_ns) > SILENCE_MAX {
-                        dialled.connection.close(code::DEADLINE, "no call was answered for too long");
-                    }
+                    dialled.close_if_silent(&self.env);
                     Err(TransportError::Late { peer: peer.name.clone(), limit })
                 }
                 Err(e) => Err(unreachable(e.to_string())),

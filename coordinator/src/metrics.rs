@@ -69,7 +69,7 @@ impl Metrics {
             )?,
             denied: counter("requests_denied_total", "Requests that the caller's role may not make.")?,
             renewals: counter("lease_renewals_total", "Leases granted.")?,
-            is_leader: gauge("is_leader", "1 on the leader.")?,
+            is_leader: gauge("is_leader", "Whether this coordinator leads: 1 or 0.")?,
             term: gauge("term", "Term of the raft group.")?,
             last_index: gauge("last_index", "Last record of the log.")?,
             applied_index: gauge("applied_index", "Last record applied.")?,

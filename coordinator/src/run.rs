@@ -69,7 +69,28 @@ pub struct Coordinator {
 /// # Errors
 /// [`CoordinatorError`], one line.
 pub async fn run(env: Env, config: CoordinatorConfig) -> Result<(), CoordinatorError> {
-    Coordinator::start(env, config).await?.finished().await
+    run_until(env, config, std::future::pending()).await
+}
+
+/// Runs a coordinator until `stop` is ready or it has to stop. A planned stop hands leadership over first.
+///
+/// # Errors
+/// [`CoordinatorError`], one line; a planned stop is none.
+pub async fn run_until(
+    env: Env,
+    config: CoordinatorConfig,
+    stop: impl Future<Output = ()>,
+) -> Result<(), CoordinatorError> {
+    let mut coordinator = Coordinator::start(env, config).await?;
+    let reason = tokio::select! {
+        reason = coordinator.failed() => Some(reason),
+        () = stop => None,
+    };
+    if reason.is_none() {
+        coordinator.group.hand_over().await;
+    }
+    coordinator.shutdown().await;
+    reason.map_or(Ok(()), |reason| Err(CoordinatorError::Stopped(reason)))
 }
 
 impl Coordinator {
@@ -136,21 +157,16 @@ impl Coordinator {
         &self.service
     }
 
-    /// Waits until it has to stop.
-    ///
-    /// # Errors
-    /// Always: why.
-    pub async fn finished(mut self) -> Result<(), CoordinatorError> {
-        let reason = loop {
+    /// Waits until it has to stop, and says why.
+    pub async fn failed(&mut self) -> String {
+        loop {
             if let Some(reason) = self.fatal.borrow_and_update().clone() {
-                break reason;
+                return reason;
             }
             if self.fatal.changed().await.is_err() {
-                break "its steward ended".to_owned();
+                return "its steward ended".to_owned();
             }
-        };
-        self.shutdown().await;
-        Err(CoordinatorError::Stopped(reason))
+        }
     }
 
     /// Stops it and closes its file.

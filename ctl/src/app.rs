@@ -1,6 +1,7 @@
 //! What every verb is given: the linked actor types, the global flags, the environment, and a way to the cluster.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ringfleet_actor::TypeDescriptor;
@@ -22,9 +23,27 @@ pub struct App {
     pub global: GlobalArgs,
     /// Time, tasks, sockets.
     pub env: Env,
+    /// The clients that the verb has made.
+    clients: Mutex<Vec<Client>>,
 }
 
+/// How long telling the peers that a verb is done may take.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(20);
+
 impl App {
+    /// For one verb.
+    pub fn new(types: Vec<&'static TypeDescriptor>, global: GlobalArgs, env: Env) -> Self {
+        Self { types, global, env, clients: Mutex::default() }
+    }
+
+    /// Tells the peers of all clients that the verb is done, so that they need not wait for it.
+    pub async fn close(&self) {
+        let clients = std::mem::take(&mut *self.clients.lock().unwrap_or_else(PoisonError::into_inner));
+        for client in clients {
+            client.close(GOODBYE_LIMIT).await;
+        }
+    }
+
     /// Where the contexts are.
     pub fn config_path(&self) -> CtlResult<PathBuf> {
         self.global.config.clone().map_or_else(config::default_path, Ok)
@@ -38,7 +57,9 @@ impl App {
 
     /// A way to the cluster of the context. Nothing is sent yet.
     pub fn cluster(&self) -> CtlResult<Cluster> {
-        Cluster::of(&self.env, &self.context()?, self.global.deadline)
+        let cluster = Cluster::of(&self.env, &self.context()?, self.global.deadline)?;
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(cluster.client.clone());
+        Ok(cluster)
     }
 }
 

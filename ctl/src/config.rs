@@ -124,8 +124,7 @@ impl ConfigFile {
         fs::create_dir_all(folder).map_err(|error| CtlError::failed(attempt(), error))?;
         let scratch = path.with_extension(format!("new.{}", std::process::id()));
         let write = || -> std::io::Result<()> {
-            let mut file =
-                fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&scratch)?;
+            let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&scratch)?;
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             fs::rename(&scratch, path)

@@ -4,7 +4,6 @@ use std::io::Read;
 use std::path::Path;
 
 use ringfleet_proto::control::ActorSet;
-use serde::Deserialize;
 
 use crate::error::{CtlError, CtlResult};
 
@@ -66,15 +65,7 @@ pub fn parse(name: &str, text: &str) -> CtlResult<Vec<Located>> {
 
 fn parse_one(text: &str) -> Result<ActorSet, serde_yaml_ng::Error> {
     // `keys: {dense: {count: 8}}` instead of YAML's own `!dense` tags.
-    serde_yaml_ng::with::singleton_map_recursive::deserialize(serde_yaml_ng::Deserializer::from_str(text)).or_else(
-        |error| {
-            // The map form of enums loses the place of an error; the plain form has it where it fails alike.
-            match ActorSet::deserialize(serde_yaml_ng::Deserializer::from_str(text)) {
-                Err(located) if error.location().is_none() && located.location().is_some() => Err(located),
-                _ => Err(error),
-            }
-        },
-    )
+    serde_yaml_ng::with::singleton_map_recursive::deserialize(serde_yaml_ng::Deserializer::from_str(text))
 }
 
 /// The parts between `---` lines, each with the number of its first line.

@@ -42,7 +42,11 @@ fn body(reply: &[u8]) -> Result<String, String> {
         let line = line.to_ascii_lowercase();
         line.starts_with("transfer-encoding:") && line.contains("chunked")
     });
-    if chunked { dechunk(body).ok_or_else(|| "the chunks of the answer are cut short".to_owned()) } else { Ok(body.to_owned()) }
+    if chunked {
+        dechunk(body).ok_or_else(|| "the chunks of the answer are cut short".to_owned())
+    } else {
+        Ok(body.to_owned())
+    }
 }
 
 fn dechunk(mut rest: &str) -> Option<String> {

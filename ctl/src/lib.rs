@@ -16,7 +16,7 @@
 //! | [`app`] | what every verb is given; calls to the cluster |
 //! | [`config`] | contexts |
 //! | [`document`] | YAML to actor sets |
-//! | [`message`], [`types`] | JSON to payloads, by the descriptors of actor types |
+//! | [`message`], [`actor_types`] | JSON to payloads, by the descriptors of actor types |
 //! | [`out`], [`error`] | tables, JSON, YAML; one line per failure and its exit code |
 //! | [`settings`] | flags over a file over defaults, for processes that stay |
 //! | [`local`], [`proxy`] | a cluster of real processes on this machine |
@@ -24,6 +24,7 @@
 //!
 //! Data goes to stdout, everything else to stderr. Every verb has a deadline.
 
+pub mod actor_types;
 pub mod app;
 pub mod args;
 pub mod cmd;
@@ -38,7 +39,6 @@ pub mod out;
 pub mod proxy;
 pub mod settings;
 mod start;
-pub mod types;
 
 pub use ringfleet_actor as actor;
 pub use ringfleet_actor::{TypeDescriptor, prelude, types};

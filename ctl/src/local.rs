@@ -23,7 +23,8 @@ use std::time::Duration;
 
 use ringfleet_env::{Env, Instant};
 use ringfleet_link::{ClusterCa, Role, Validity};
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::config::{ClusterEntry, Context, CredentialsEntry};
@@ -235,8 +236,7 @@ impl LocalCluster {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(CtlError::failed(attempt(), error)),
         };
-        let state: StateFile =
-            serde_yaml_ng::from_str(&text).map_err(|error| CtlError::failed(attempt(), error))?;
+        let state: StateFile = serde_yaml_ng::from_str(&text).map_err(|error| CtlError::failed(attempt(), error))?;
         let executable = std::env::current_exe().map_err(|error| CtlError::failed(attempt(), error))?;
         Ok(Some(Self {
             env: env.clone(),

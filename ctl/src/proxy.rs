@@ -192,10 +192,12 @@ mod tests {
             // Each client in turn says a word until the node has heard it and the answer has come back.
             for (client, word) in [(&a, b"a1"), (&b, b"b1")] {
                 client.send_to(word, proxy.addr()).await.expect("sent");
-                let (bytes, from) = env.timeout(LIMIT, node.recv_from(&mut buffer)).await.expect("in time").expect("read");
+                let (bytes, from) =
+                    env.timeout(LIMIT, node.recv_from(&mut buffer)).await.expect("in time").expect("read");
                 seen.push(buffer[..bytes].to_vec());
                 node.send_to(b"ok", from).await.expect("sent");
-                let (_, from) = env.timeout(LIMIT, client.recv_from(&mut buffer)).await.expect("in time").expect("read");
+                let (_, from) =
+                    env.timeout(LIMIT, client.recv_from(&mut buffer)).await.expect("in time").expect("read");
                 assert_eq!(from, proxy.addr(), "the answer comes from where the question went");
             }
             assert!(proxy.cut(a.local_addr().expect("bound"), LIMIT));

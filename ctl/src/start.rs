@@ -50,13 +50,16 @@ fn usage(error: &clap::Error) -> CtlError {
 }
 
 fn execute(cli: Cli, types: Vec<&'static TypeDescriptor>) -> CtlResult {
-    TypeRegistry::new(types.iter().copied()).map_err(|error| CtlError::usage("reading the linked actor types", error))?;
+    TypeRegistry::new(types.iter().copied())
+        .map_err(|error| CtlError::usage("reading the linked actor types", error))?;
     let stays = matches!(cli.verb, Verb::Node(_) | Verb::Coordinator(_));
     start_log(&cli.global, stays)?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let run = |env: Env| async move {
-        let app = App { types, global: cli.global, env };
-        dispatch(&app, cli.verb).await
+        let app = App::new(types, cli.global, env);
+        let done = dispatch(&app, cli.verb).await;
+        app.close().await;
+        done
     };
     let ran = Env::run_tokio(cores.clamp(2, THREADS_MAX), run);
     ran.map_err(|error| CtlError::failed("starting the runtime", error))?

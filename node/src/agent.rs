@@ -7,12 +7,12 @@
 //!              -> ingress -> pumps
 //! ```
 //!
-//! Every source of a turn is bounded ([`FRAMES_PER_TURN`], the pump's backlog, the links' channels), so no source starves another, and
+//! Every source of a turn is bounded (`FRAMES_PER_TURN`, the pump's backlog, the links' channels), so no source starves another, and
 //! the loop lets the connections' own tasks run between two turns. It turns at least every [`TURN_MAX`].
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use ringfleet_abi::{DeviceIndex, Envelope};
+use ringfleet_abi::{DeviceIndex, Envelope, Status};
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::{
     Action, Lane, LinkId, NodeProto, Now, PeerIdentity,
@@ -24,7 +24,7 @@ use crate::{
     error::NodeError,
     links::{Link, LinkEvent, Links},
     membership::{Membership, Report, Request},
-    pump::{DeviceEvent, Pump},
+    pump::{DeviceEvent, Pump, STOP_LIMIT},
     shared::Shared,
 };
 
@@ -38,6 +38,8 @@ const LINK_EVENTS_PER_TURN: usize = 512;
 const INGRESS_PER_TURN: usize = 16 << 10;
 /// How long leaving may take.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// How much longer than its own limit a device may take to stop.
+const STOP_MARGIN: Duration = Duration::from_secs(1);
 /// A busy loop shows itself to the health port so often.
 const SHOW_EVERY: Duration = Duration::from_millis(100);
 
@@ -71,6 +73,8 @@ pub struct Agent {
     spares: Vec<Vec<u8>>,
     shown_at: Instant,
     fenced: bool,
+    /// A device that has lost a worker.
+    lost: Option<DeviceIndex>,
 }
 
 /// What an [`Agent`] is made of.
@@ -117,18 +121,24 @@ impl Agent {
             spares: Vec::new(),
             shown_at,
             fenced: false,
+            lost: None,
         }
     }
 
     /// Turns until stopped, fenced or failed. Stops the devices at the end.
     pub async fn run(mut self, mut stop: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>) -> Ended {
         let ended = loop {
-            let progress = self.turn();
-            if self.fenced || self.membership.end.borrow().is_some() {
+            // First: whoever has been declared lost does nothing more.
+            if self.membership.end.borrow().is_some() {
                 break Ended::Fenced;
             }
-            if let Some(dead) = self.pumps.iter().find(|pump| pump.is_dead()) {
-                break Ended::Failed(NodeError::DeviceFailed { index: dead.index().0 });
+            let progress = self.turn();
+            if self.fenced {
+                break Ended::Fenced;
+            }
+            let dead = self.pumps.iter().find(|pump| pump.is_dead()).map(Pump::index);
+            if let Some(index) = self.lost.or(dead) {
+                break Ended::Failed(NodeError::DeviceFailed { index: index.0 });
             }
             if progress {
                 self.show(false);
@@ -178,7 +188,8 @@ impl Agent {
         }
         progress |= self.act(now);
         progress |= self.feed_devices();
-        progress
+        // The actions may have made room for egress that the pumps will not announce again.
+        progress || (self.proto.can_take_egress(now) > 0 && self.pumps.iter().any(Pump::has_events))
     }
 
     fn take_membership(&mut self, now: Now) -> bool {
@@ -284,6 +295,10 @@ impl Agent {
                     }
                     DeviceEvent::Status(status) => {
                         tracing::trace!(%device, ?status, "device");
+                        if let Status::WorkerLost { worker } = status {
+                            tracing::error!(%device, %worker, "a worker has failed");
+                            self.lost = Some(device);
+                        }
                         self.proto.handle_status(now, device, status);
                     }
                 }
@@ -390,20 +405,38 @@ impl Agent {
         self.membership.report.send_replace(Report { applied_index: self.applied_index, load });
     }
 
-    async fn finish(mut self, ended: Ended) -> Ended {
-        if matches!(ended, Ended::Stopped) {
-            let (answer, left) = oneshot::channel();
-            if self.membership.requests.send(Request::Leave { answer }).await.is_ok() {
-                // Without an answer the lease ends by itself, which is what leaving spares the others.
-                let _ = self.env.timeout(LEAVE_LIMIT, left).await;
-            }
-        }
+    /// Ends links, then devices, and only when nothing of this node executes any more tells the coordinator that it leaves (C2).
+    async fn finish(mut self, mut ended: Ended) -> Ended {
         for link in std::mem::take(&mut self.links).into_values() {
             link.close("the node is leaving");
         }
+        self.pumps.iter().for_each(Pump::ask_to_stop);
+        let mut all_stopped = true;
         for pump in self.pumps.drain(..) {
-            let end = self.env.run_blocking(move || pump.stop()).await;
-            tracing::debug!(?end, "device stopped");
+            let index = pump.index();
+            let stop = self.env.run_blocking(move || pump.stop());
+            match self.env.timeout(STOP_LIMIT + STOP_MARGIN, stop).await {
+                Ok(end) => tracing::debug!(?end, "device stopped"),
+                Err(_) => {
+                    // Its lease ends, and then it publishes nothing more; but no other incarnation may begin beside it.
+                    tracing::error!(device = %index, "does not stop");
+                    all_stopped = false;
+                    if !matches!(ended, Ended::Stopped) {
+                        ended = Ended::Failed(NodeError::DeviceFailed { index: index.0 });
+                    }
+                }
+            }
+        }
+        if matches!(ended, Ended::Stopped) && all_stopped {
+            let (answer, left) = oneshot::channel();
+            let requests = self.membership.requests.clone();
+            let leave = async {
+                if requests.send(Request::Leave { answer }).await.is_ok() {
+                    let _ = left.await;
+                }
+            };
+            // Without an answer the lease ends by itself, which is what leaving spares the others.
+            let _ = self.env.timeout(LEAVE_LIMIT, leave).await;
         }
         ended
     }

@@ -8,7 +8,7 @@
 //!
 //! * The loop takes a data frame only when the protocol has room for it ([`ringfleet_proto::NodeProto::can_read_data`]); the reader
 //!   has at most [`DATA_FRAMES_AHEAD`] frames in hand and then stops reading, so the transport stops the sender (C9).
-//! * A peer that does not read what it is sent is closed once [`WRITE_BYTES_MAX`] wait for it (C9).
+//! * A peer that does not read what it is sent is closed once `WRITE_BYTES_MAX` wait for it (C9).
 //! * C11: who is at the other end is what its certificate says; its `Hello` must say the same, in the view's words for a node (name and
 //!   incarnation), in the coordinator's for a client (who opened the session).
 
@@ -30,7 +30,7 @@ use ringfleet_proto::{
     control::{NodeView, Verb, allowed},
     wire::{self, Frame, Hello},
 };
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
 
 use crate::membership::Request;
 
@@ -42,6 +42,8 @@ const ANSWERS_AHEAD: usize = 1024;
 const WRITE_BYTES_MAX: usize = 64 << 20;
 /// How long handshake and identity check may take.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
+/// Accepted connections in their handshake; one more is refused.
+const HANDSHAKES_MAX: usize = 256;
 /// How long one dial may take.
 const DIAL_LIMIT: Duration = Duration::from_secs(1);
 /// Written frame buffers kept for reuse.
@@ -99,6 +101,7 @@ impl Link {
 #[derive(Debug, Default)]
 struct Queued {
     frames: VecDeque<Vec<u8>>,
+    /// Of the frames above and of those that are being written.
     bytes: usize,
     spares: Vec<Vec<u8>>,
 }
@@ -138,7 +141,6 @@ impl WriteQueue {
             {
                 let mut queued = self.lock();
                 std::mem::swap(&mut queued.frames, &mut batch);
-                queued.bytes = 0;
                 if batch.is_empty() {
                     self.waiting.store(true, Ordering::Release);
                 }
@@ -157,6 +159,7 @@ impl WriteQueue {
             }
             let mut queued = self.lock();
             for mut frame in batch.drain(..) {
+                queued.bytes -= frame.len();
                 if queued.spares.len() < SPARE_MAX {
                     frame.clear();
                     queued.spares.push(frame);
@@ -182,6 +185,7 @@ struct Inner {
     requests: mpsc::Sender<Request>,
     events: mpsc::Sender<LinkEvent>,
     agent: Arc<Notify>,
+    handshakes: Arc<Semaphore>,
     next_id: std::sync::atomic::AtomicU64,
 }
 
@@ -215,6 +219,7 @@ impl Links {
             requests,
             events,
             agent,
+            handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             next_id: std::sync::atomic::AtomicU64::new(1),
         };
         (Self { inner: Arc::new(inner) }, receiver)
@@ -222,8 +227,13 @@ impl Links {
 
     /// Takes an accepted connection through the handshake, in a task of its own.
     pub fn accepted(&self, connection: Connection) {
+        let Ok(slot) = self.inner.handshakes.clone().try_acquire_owned() else {
+            connection.close(ringfleet_link::code::REFUSED, "too many handshakes are under way");
+            return;
+        };
         let links = self.clone();
         let accept = async move {
+            let _slot = slot;
             if let Err(why) = links.accept(&connection).await {
                 tracing::warn!(peer = %connection.peer(), %why, "link refused");
                 connection.close(ringfleet_link::code::REFUSED, &why);
@@ -246,7 +256,8 @@ impl Links {
     async fn connect(&self, node: NodeId, incarnation: Incarnation, addr: &str) -> Result<(), String> {
         let inner = &self.inner;
         let name = self.member_name(incarnation).ok_or("the node is not in the view")?;
-        let resolved = inner.env.resolve(addr).await.map_err(|error| error.to_string())?;
+        let resolved = inner.env.timeout(DIAL_LIMIT, inner.env.resolve(addr)).await;
+        let resolved = resolved.map_err(|_| "its name is not resolved in time")?.map_err(|error| error.to_string())?;
         let addr = *resolved.first().ok_or("no address")?;
         let expect = Expect::named(Role::Node, &name);
         let connection =
@@ -306,7 +317,7 @@ impl Links {
     async fn check_identity(&self, connection: &Connection, claimed: PeerIdentity) -> Result<(), String> {
         let peer = connection.peer();
         match claimed {
-            PeerIdentity::Node { incarnation, .. } => {
+            PeerIdentity::Node { node, incarnation } => {
                 if peer.role() != Role::Node {
                     return Err(format!("{peer} says that it is a node"));
                 }
@@ -318,7 +329,10 @@ impl Links {
                     .as_ref()
                     .and_then(|view| view.members.iter().find(|member| member.incarnation == incarnation.0));
                 match member {
-                    Some(member) if member.name == peer.name() => Ok(()),
+                    Some(member) if member.name == peer.name() && member.node == node.0 => Ok(()),
+                    Some(member) if member.name == peer.name() => {
+                        Err(format!("{peer} says that its id is {node}, it is {}", member.node))
+                    }
                     Some(member) => Err(format!("{peer} says that it is node {}", member.name)),
                     None => Err(format!("incarnation {incarnation} is not a live member")),
                 }
@@ -355,11 +369,13 @@ impl Links {
         members.find(|member| member.incarnation == incarnation.0).map(|member| member.name.clone())
     }
 
-    async fn tell(&self, event: LinkEvent) {
-        // The loop has ended if nobody listens.
-        if self.inner.events.send(event).await.is_ok() {
+    /// Tells the loop; `false` if it has ended.
+    async fn tell(&self, event: LinkEvent) -> bool {
+        let told = self.inner.events.send(event).await.is_ok();
+        if told {
             self.inner.agent.notify_one();
         }
+        told
     }
 
     /// Starts the tasks of a link and hands it to the loop.
@@ -368,13 +384,18 @@ impl Links {
         let (data_tx, data) = mpsc::channel(DATA_FRAMES_AHEAD);
         let writers = [Arc::new(WriteQueue::default()), Arc::new(WriteQueue::default())];
         let Lanes { data_out, data_in, answers_out, answers_in } = lanes;
-        let (up, may_read) = oneshot::channel::<()>();
-        let read = self.clone().read(id, data_in, answers_in, data_tx, may_read);
+        let (up, may_begin) = oneshot::channel::<()>();
+        let read = self.clone().read(id, data_in, answers_in, data_tx);
         let write_data = writers[Lane::Data as usize].clone().write(data_out);
         let write_answers = writers[Lane::Answers as usize].clone().write(answers_out);
         let watch = {
             let (links, connection) = (self.clone(), connection.clone());
             async move {
+                // Before anything else, so that no link is down, or has frames, before the loop has been told that it is up.
+                if may_begin.await.is_err() {
+                    connection.close(ringfleet_link::code::NORMAL, "the node is leaving");
+                    return;
+                }
                 let why = tokio::select! {
                     why = read => why,
                     why = write_data => why,
@@ -388,9 +409,10 @@ impl Links {
         let task = self.inner.env.spawn("link", watch).abort_on_drop();
         let peer_name = connection.peer().to_string();
         let link = Link { id, peer, peer_name, data, connection, writers, _tasks: vec![task] };
-        self.tell(LinkEvent::Up(Box::new(link))).await;
-        // Readers begin after the loop has the link in its queue, so no frame comes before it.
-        let _ = up.send(());
+        if self.tell(LinkEvent::Up(Box::new(link))).await {
+            // The link may be gone again already.
+            let _ = up.send(());
+        }
     }
 
     /// Reads both lanes until one breaks; says why.
@@ -400,11 +422,7 @@ impl Links {
         mut data_in: FrameReceiver,
         mut answers_in: FrameReceiver,
         data: mpsc::Sender<Bytes>,
-        may_read: oneshot::Receiver<()>,
     ) -> String {
-        if may_read.await.is_err() {
-            return "the loop has ended".to_owned();
-        }
         let agent = self.inner.agent.clone();
         let read_data = async {
             loop {
@@ -423,7 +441,11 @@ impl Links {
         let read_answers = async {
             loop {
                 match answers_in.recv().await {
-                    Ok(Some(frame)) => self.tell(LinkEvent::Answers(id, frame)).await,
+                    Ok(Some(frame)) => {
+                        if !self.tell(LinkEvent::Answers(id, frame)).await {
+                            return "the loop has ended".to_owned();
+                        }
+                    }
                     Ok(None) => return "the peer has ended the answers lane".to_owned(),
                     Err(error) => return error.to_string(),
                 }

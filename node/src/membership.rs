@@ -9,8 +9,9 @@
 //! ```
 //!
 //! **Lease (C2).** The end of a lease is computed from the node's own clock when the renewal was *sent*; the leader starts counting
-//! when it has received and confirmed it, which is later. So the node's end is never after the leader's, whatever the network did
-//! in between, and a paused process finds its lease over when it wakes: the end is an instant, not a countdown.
+//! when it has received and confirmed it, which is later. A renewal that is tried again is made anew, and counts from when that one
+//! was sent. So the node's end is never after the leader's, whatever the network did in between, and a paused process finds its
+//! lease over when it wakes: the end is an instant, not a countdown.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,6 +36,8 @@ const REQUEST_DEADLINE: Duration = Duration::from_secs(2);
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Look-ups and reports that may wait for the coordinator. One more waits at the agent.
 const REQUESTS_MAX: usize = 1024;
+/// Reports that wait while one is being made; each has all shards that were released since the one before.
+const REPORTS_MAX: usize = 1024;
 
 /// A lease as the agent needs it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,11 +122,16 @@ impl Membership {
         let (end_tx, end) = watch::channel(None);
         let (requests, requests_rx) = mpsc::channel(REQUESTS_MAX);
         let channels = Arc::new(Channels { lease: lease_tx, view: view_tx, report: report_rx, end: end_tx });
+        // Look-ups and reports have a connection of their own: a hundred clients at the door do not keep a renewal waiting.
+        let apart = coordinators.apart();
         let member = Member { env: env.clone(), coordinators, joined, channels };
+        let asking = Member { coordinators: apart, ..member.clone() };
+        let (reports, reports_rx) = mpsc::channel(REPORTS_MAX);
         let tasks = vec![
             env.spawn("renew", member.clone().renew()).abort_on_drop(),
-            env.spawn("watch-view", member.clone().watch()).abort_on_drop(),
-            env.spawn("node-requests", member.serve(requests_rx)).abort_on_drop(),
+            env.spawn("watch-view", member.watch()).abort_on_drop(),
+            env.spawn("report-released", asking.clone().report(reports_rx)).abort_on_drop(),
+            env.spawn("node-requests", asking.serve(requests_rx, reports)).abort_on_drop(),
         ];
         Self {
             node: NodeId(joined.node),
@@ -151,17 +159,21 @@ impl Member {
         let lease = Duration::from_millis(u64::from(self.joined.lease_ms));
         let period = lease / RENEWALS_PER_LEASE;
         loop {
-            let sent = self.env.now();
-            let sent_wall_ms = self.env.wall_ms();
-            let report = *self.channels.report.borrow();
-            let request = NodeRequest::Renew {
-                incarnation: self.joined.incarnation,
-                applied_index: report.applied_index,
-                wall_ms: sent_wall_ms,
-                load: report.load,
-                deadline_ms: millis(lease),
+            let (mut sent, mut sent_wall_ms) = (self.env.now(), 0);
+            let make = || {
+                sent = self.env.now();
+                sent_wall_ms = self.env.wall_ms();
+                let report = *self.channels.report.borrow();
+                NodeRequest::Renew {
+                    incarnation: self.joined.incarnation,
+                    applied_index: report.applied_index,
+                    wall_ms: sent_wall_ms,
+                    load: report.load,
+                    deadline_ms: millis(lease),
+                }
             };
-            match self.coordinators.call(&request, lease).await {
+            let outcome = self.coordinators.call_made(make, lease).await;
+            match outcome {
                 Ok(NodeAnswer::Granted(granted)) => {
                     let length = Duration::from_millis(u64::from(granted.lease_ms));
                     let end_wall_ms = sent_wall_ms + u64::from(granted.lease_ms);
@@ -194,6 +206,7 @@ impl Member {
     async fn watch(self) {
         loop {
             let have_index = self.channels.view.borrow().as_ref().map_or(0, |view| view.index);
+            let asked = self.env.now();
             let request = NodeRequest::WatchView {
                 incarnation: self.joined.incarnation,
                 have_index,
@@ -203,7 +216,10 @@ impl Member {
                 Ok(NodeAnswer::View(view)) if view.index > have_index => {
                     self.channels.view.send_replace(Some(Arc::new(view)));
                 }
-                Ok(NodeAnswer::View(_) | NodeAnswer::Unchanged { .. }) => {}
+                // Usually long past; a coordinator that does not wait is not asked all the time.
+                Ok(NodeAnswer::View(_) | NodeAnswer::Unchanged { .. }) => {
+                    self.env.sleep_until(asked + RETRY_AFTER).await;
+                }
                 Ok(other) => {
                     tracing::warn!(?other, "unexpected answer to a watch");
                     self.env.sleep(RETRY_AFTER).await;
@@ -219,10 +235,13 @@ impl Member {
         }
     }
 
-    async fn serve(self, mut requests: mpsc::Receiver<Request>) {
+    async fn serve(self, mut requests: mpsc::Receiver<Request>, reports: mpsc::Sender<Vec<Released>>) {
         while let Some(request) = requests.recv().await {
             match request {
-                Request::Released(shards) => self.report_released(shards).await,
+                Request::Released(shards) => {
+                    // The reporter ends when this incarnation is fenced.
+                    let _ = reports.send(shards).await;
+                }
                 Request::Session { session, answer } => {
                     let member = self.clone();
                     // Look-ups do not wait for each other: a client at the door must not wait for a report.
@@ -247,21 +266,36 @@ impl Member {
         }
     }
 
-    async fn report_released(&self, shards: Vec<Released>) {
-        for chunk in shards.chunks(ringfleet_proto::control::limits::RELEASED_MAX) {
-            let request = NodeRequest::ReportReleased {
-                incarnation: self.joined.incarnation,
-                shards: chunk.to_vec(),
-                deadline_ms: millis(REQUEST_DEADLINE),
-            };
-            while let Err(failure) = self.coordinators.call(&request, REQUEST_DEADLINE).await {
-                if self.fenced(&failure) {
+    /// Reports released shards one after the other, beside everything else: nobody waits for a report.
+    async fn report(self, mut reports: mpsc::Receiver<Vec<Released>>) {
+        while let Some(shards) = reports.recv().await {
+            for chunk in shards.chunks(ringfleet_proto::control::limits::RELEASED_MAX) {
+                if !self.report_released(chunk).await {
                     return;
                 }
-                tracing::debug!(%failure, "released shards not reported");
-                self.env.sleep(RETRY_AFTER).await;
             }
         }
+    }
+
+    /// Repeats it until it is heard; `false` if this incarnation is over.
+    async fn report_released(&self, shards: &[Released]) -> bool {
+        let request = NodeRequest::ReportReleased {
+            incarnation: self.joined.incarnation,
+            shards: shards.to_vec(),
+            deadline_ms: millis(REQUEST_DEADLINE),
+        };
+        while let Err(failure) = self.coordinators.call(&request, REQUEST_DEADLINE).await {
+            if self.fenced(&failure) {
+                return false;
+            }
+            if let Failure::Refused(refusal) = failure {
+                tracing::error!(%refusal, shards = shards.len(), "released shards refused; not reported again");
+                return true;
+            }
+            tracing::debug!(%failure, "released shards not reported");
+            self.env.sleep(RETRY_AFTER).await;
+        }
+        true
     }
 
     async fn look_up(&self, session: SessionId) -> Result<SessionIdentity, Failure> {

@@ -8,6 +8,9 @@
 //!     + ringfleet_messages_dead_lettered_total + ringfleet_messages_lost_total
 //! ```
 //!
+//! A client's message that was accepted and then refused does not count as sent: its sender owns it again. So that one counter may go
+//! back by a few; for rates take `ringfleet_agent_client_in_total`.
+//!
 //! `by` says who: `actor` and `worker` are counted by the workers themselves, `client` and `agent` by the agent (a client sends when its
 //! message is accepted and handles when a reply is handed to its link). What is in flight is counted where it lies, not computed from
 //! the other side of the sum: otherwise the sum could not fail.
@@ -178,7 +181,7 @@ where
             dead.with_label_values(&["worker", &device, &worker, reason.name()]).inc_by(count);
         }
     }
-    sent.with_label_values(&["client", "", ""]).inc_by(ledger.client_in);
+    sent.with_label_values(&["client", "", ""]).inc_by(ledger.client_in.saturating_sub(ledger.taken_back));
     handled.with_label_values(&["client", "", ""]).inc_by(ledger.replies_out);
     for reason in DeadReason::ALL {
         dead.with_label_values(&["agent", "", "", reason.name()]).inc_by(ledger.dead[*reason as usize]);

@@ -10,12 +10,17 @@
 //! spill and, in the end, answer `Busy`.
 //!
 //! **Acknowledgement order (C3).** A worker publishes its verdicts to egress before it advances `ingress_done`. The pump reads
-//! `ingress_done` first, then drains egress until it is empty, and only then hands on the numbers it had read. So when the agent
-//! learns that a message is done it has already seen the verdict that may say that it was refused. Were the numbers read after
-//! the drain, a refusal published in between would be acknowledged as handled.
+//! `ingress_done` first, then takes from egress until [`Device::poll_egress`] has given less than there was room for, so that all
+//! that had been published before is taken, and only then hands on the numbers it had read. So when the agent learns that a
+//! message is done it has already seen the verdict that may say that it was refused. Were the numbers read after the taking, a
+//! refusal published in between would be acknowledged as handled. It does not wait for a moment in which egress is empty: under
+//! steady load there may be none, and nothing would be acknowledged.
 //!
 //! The pump spins for a bounded time when there is nothing to do, then sleeps in growing steps; the agent wakes it when it has
 //! something for the device.
+//!
+//! A device that is asked to stop and does not say that it has stopped within [`STOP_LIMIT`] is dropped all the same (C9): a
+//! worker that was lost takes no controls any more. Dropping a [`Pump`] asks its device to stop, too, without waiting.
 
 use std::{
     collections::VecDeque,
@@ -28,7 +33,7 @@ use std::{
 };
 
 use ringfleet_abi::{Control, DeviceIndex, Envelope, Status, WorkerCounters, WorkerIndex};
-use ringfleet_env::{Env, TaskEnd, ThreadHandle};
+use ringfleet_env::{Env, Instant, TaskEnd, ThreadHandle};
 use ringfleet_gpu::Device;
 use tokio::sync::Notify;
 
@@ -37,7 +42,9 @@ pub const EGRESS_BACKLOG_MAX: usize = 64 << 10;
 /// Events that may wait for the agent. Beyond it status stays in the device; there is room for a full backlog of egress.
 const EVENTS_MAX: usize = 2 * EGRESS_BACKLOG_MAX;
 /// Envelopes taken from the device at a time.
-const EGRESS_BATCH: usize = 2048;
+const EGRESS_BATCH: usize = 8192;
+/// How long a device may take to stop before it is dropped.
+pub const STOP_LIMIT: Duration = Duration::from_secs(2);
 /// Rounds without work before the pump sleeps. A round of an idle device costs well under a microsecond.
 const SPIN_ROUNDS: u32 = 64;
 /// The first sleep of an idle pump.
@@ -99,7 +106,8 @@ pub struct Pump {
     index: DeviceIndex,
     workers: u16,
     shared: Arc<Shared>,
-    thread: ThreadHandle,
+    /// `None` once it is being joined.
+    thread: Option<ThreadHandle>,
 }
 
 impl Pump {
@@ -116,9 +124,9 @@ impl Pump {
             work_waits: AtomicBool::new(false),
             agent,
         });
-        let mut pumping = Pumping::new(device, shared.clone());
+        let mut pumping = Pumping::new(env, index, device, shared.clone());
         let thread = env.spawn_thread(&format!("pump-{index}"), move || pumping.run())?;
-        Ok(Self { index, workers, shared, thread })
+        Ok(Self { index, workers, shared, thread: Some(thread) })
     }
 
     /// Which device of the node.
@@ -166,6 +174,11 @@ impl Pump {
         }
     }
 
+    /// Whether events wait.
+    pub fn has_events(&self) -> bool {
+        !lock(&self.shared.from_device).events.is_empty()
+    }
+
     /// The counters of every worker, at most a few milliseconds old; exact when the device is quiet.
     pub fn counters(&self) -> Vec<WorkerCounters> {
         lock(&self.shared.counters).clone()
@@ -173,26 +186,42 @@ impl Pump {
 
     /// Whether the pump has ended though nobody stopped it: the device is gone.
     pub fn is_dead(&self) -> bool {
-        self.thread.is_finished()
+        self.thread.as_ref().is_none_or(ThreadHandle::is_finished)
+    }
+
+    /// Asks the device to stop, without waiting.
+    pub fn ask_to_stop(&self) {
+        lock(&self.shared.to_device).stop = true;
+        self.wake();
     }
 
     /// Stops the device and waits for pump and workers.
-    pub fn stop(self) -> TaskEnd {
-        lock(&self.shared.to_device).stop = true;
-        self.wake();
-        self.thread.join()
+    pub fn stop(mut self) -> TaskEnd {
+        self.ask_to_stop();
+        self.thread.take().map_or(TaskEnd::Completed, ThreadHandle::join)
     }
 
     fn wake(&self) {
-        // Release: pairs with the acquire swap in `Pumping::sleep`; the hand-over is seen by a pump that sees the flag.
-        if !self.shared.work_waits.swap(true, Ordering::AcqRel) {
-            self.thread.unpark();
+        // Release: pairs with the acquire swap in `Pumping::feed`; the hand-over is seen by a pump that sees the flag.
+        if !self.shared.work_waits.swap(true, Ordering::AcqRel)
+            && let Some(thread) = &self.thread
+        {
+            thread.unpark();
         }
+    }
+}
+
+impl Drop for Pump {
+    /// Whoever gives up a node half-way leaves no device behind that goes on executing.
+    fn drop(&mut self) {
+        self.ask_to_stop();
     }
 }
 
 /// The pump's own side.
 struct Pumping {
+    env: Env,
+    index: DeviceIndex,
     device: Box<dyn Device>,
     shared: Arc<Shared>,
     ingress: Vec<Envelope>,
@@ -202,14 +231,19 @@ struct Pumping {
     done_read: Vec<u64>,
     done_told: Vec<u64>,
     batch: Vec<Envelope>,
-    stopping: bool,
+    /// The agent has left more ingress than could be taken over.
+    behind: bool,
+    /// When a device that was asked to stop is dropped.
+    stop_by: Option<Instant>,
     ended: bool,
 }
 
 impl Pumping {
-    fn new(device: Box<dyn Device>, shared: Arc<Shared>) -> Self {
+    fn new(env: &Env, index: DeviceIndex, device: Box<dyn Device>, shared: Arc<Shared>) -> Self {
         let workers = usize::from(device.workers());
         Self {
+            env: env.clone(),
+            index,
             device,
             shared,
             ingress: Vec::new(),
@@ -219,7 +253,8 @@ impl Pumping {
             done_read: vec![0; workers],
             done_told: vec![0; workers],
             batch: vec![Envelope::default(); EGRESS_BATCH],
-            stopping: false,
+            behind: false,
+            stop_by: None,
             ended: false,
         }
     }
@@ -231,6 +266,7 @@ impl Pumping {
         loop {
             let mut progress = self.feed();
             progress |= self.drain();
+            self.give_up();
             if self.ended {
                 self.refresh_counters();
                 self.shared.agent.notify_one();
@@ -261,19 +297,21 @@ impl Pumping {
     /// Hands to the device what the agent has left, as far as it takes it. Controls go first: the agent never relies on a
     /// control being overtaken by an envelope that it handed over later.
     fn feed(&mut self) -> bool {
-        if self.shared.work_waits.swap(false, Ordering::AcqRel) {
+        let may_take = self.ingress_at == self.ingress.len();
+        if self.shared.work_waits.swap(false, Ordering::AcqRel) || (self.behind && may_take) {
             let mut to = lock(&self.shared.to_device);
             self.controls.extend(to.controls.drain(..));
-            if self.ingress_at == self.ingress.len() {
+            if may_take {
                 self.ingress.clear();
                 self.ingress_at = 0;
                 self.ingress.extend(to.ingress.drain(..));
-            } else if !to.ingress.is_empty() {
-                // The device has not taken all of the last hand-over: look again soon.
-                self.shared.work_waits.store(true, Ordering::Release);
             }
-            if to.stop && !self.stopping {
-                self.stopping = true;
+            // Where the device has not taken all of the last hand-over, the next one waits until it has.
+            self.behind = !to.ingress.is_empty();
+            if to.stop && self.stop_by.is_none() {
+                self.stop_by = Some(self.env.now() + STOP_LIMIT);
+                // Nothing that was told before matters to a device that ends.
+                self.controls.clear();
                 self.controls.push_back(Control::Stop);
             }
         }
@@ -301,11 +339,11 @@ impl Pumping {
             *read = self.device.counters(WorkerIndex(worker as u16)).ingress_done;
         }
         let mut progress = false;
-        let mut empty = false;
-        while room > 0 {
+        let mut caught_up = false;
+        while room > 0 && !caught_up {
             let count = self.device.poll_egress(&mut self.batch);
+            caught_up = count < self.batch.len();
             if count == 0 {
-                empty = true;
                 break;
             }
             room = room.saturating_sub(count);
@@ -314,7 +352,7 @@ impl Pumping {
             from.events.push_back(DeviceEvent::Egress(self.batch[..count].to_vec()));
             progress = true;
         }
-        if empty {
+        if caught_up {
             for (worker, total) in self.done_read.iter().copied().enumerate() {
                 if self.done_told[worker] != total {
                     self.done_told[worker] = total;
@@ -325,7 +363,7 @@ impl Pumping {
             }
         }
         // A full backlog of egress does not hold up status: a device that is being stopped says so while nobody takes its egress.
-        while lock(&self.shared.from_device).events.len() < EVENTS_MAX
+        while (self.stop_by.is_some() || lock(&self.shared.from_device).events.len() < EVENTS_MAX)
             && let Some(status) = self.device.poll_status()
         {
             self.ended |= status == Status::Stopped;
@@ -336,6 +374,14 @@ impl Pumping {
             self.shared.agent.notify_one();
         }
         progress
+    }
+
+    /// C9: stopping ends, whatever the device does. Dropping it ends its threads after their round.
+    fn give_up(&mut self) {
+        if !self.ended && self.stop_by.is_some_and(|limit| limit <= self.env.now()) {
+            tracing::warn!(device = %self.index, "does not say that it has stopped; dropped");
+            self.ended = true;
+        }
     }
 
     fn refresh_counters(&self) {

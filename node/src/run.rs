@@ -208,7 +208,9 @@ impl Node {
             let (agent, links) = agent;
             let accept = self.accept(links)?;
             let ended = agent.run(stop.as_mut()).await;
-            drop(accept);
+            // The listener must be gone before there is another one: dropping the handle would not wait for it.
+            accept.abort();
+            accept.await;
             match ended {
                 Ended::Stopped => return Ok(()),
                 Ended::Failed(error) => return Err(error),
@@ -242,6 +244,8 @@ impl Node {
         let pumps = self.start_devices(&notify)?;
         let proto =
             NodeProto::new(Now::new(self.env.monotonic_ns(), self.env.wall_ms()), self.proto_config(&membership));
+        // The time of the join was not the loop's.
+        self.shared.turned(self.env.monotonic_ns());
         self.shared.update(|snapshot| {
             snapshot.incarnation = membership.incarnation.0;
             snapshot.applied_index = 0;

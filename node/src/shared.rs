@@ -83,8 +83,11 @@ impl Shared {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Why the process is not live, if it is not.
+    /// Why the process is not live, if it is not. While it joins there is no loop that could turn; joining has a deadline.
     pub fn not_live(&self) -> Option<String> {
+        if self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).incarnation == 0 {
+            return None;
+        }
         let still = self.env.monotonic_ns().saturating_sub(self.turned_at_ns.load(Ordering::Relaxed));
         let still = Duration::from_nanos(still);
         (still > TURN_OVERDUE).then(|| format!("the agent's loop has not turned for {still:?}"))

@@ -10,9 +10,9 @@ use std::{
 };
 
 use ringfleet_abi::{ActorId, Control, DeviceIndex, Envelope, Flags, SetId, Status, WorkerCounters, WorkerIndex};
-use ringfleet_env::{Env, Instant};
+use ringfleet_env::{Env, Instant, ManualClock};
 use ringfleet_gpu::{Device, Full};
-use ringfleet_node::pump::{DeviceEvent, EGRESS_BACKLOG_MAX, Pump};
+use ringfleet_node::pump::{DeviceEvent, EGRESS_BACKLOG_MAX, Pump, STOP_LIMIT};
 use tokio::sync::Notify;
 
 /// What a scripted device does when it is asked for egress.
@@ -29,9 +29,18 @@ struct Script {
 
 struct Scripted {
     script: Script,
+    /// Takes controls.
+    obeys: bool,
+    dropped: Arc<AtomicUsize>,
     egress: Egress,
     polled: Arc<AtomicUsize>,
     ingress: Arc<std::sync::Mutex<Vec<Envelope>>>,
+}
+
+impl Drop for Scripted {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, Ordering::Release);
+    }
 }
 
 impl Device for Scripted {
@@ -60,6 +69,9 @@ impl Device for Scripted {
     }
 
     fn submit(&mut self, control: Control) -> Result<(), Full> {
+        if !self.obeys {
+            return Err(Full);
+        }
         if control == Control::Stop && !self.script.stopped {
             self.script.stopped = true;
             self.script.statuses.push_back(Status::Stopped);
@@ -88,17 +100,27 @@ fn envelope(key: u64) -> Envelope {
 struct Running {
     env: Env,
     pump: Pump,
+    dropped: Arc<AtomicUsize>,
     polled: Arc<AtomicUsize>,
     ingress: Arc<std::sync::Mutex<Vec<Envelope>>>,
 }
 
 fn start(egress: Egress) -> Running {
-    let env = Env::tokio();
-    let (polled, ingress) = (Arc::new(AtomicUsize::new(0)), Arc::default());
-    let device =
-        Scripted { script: Script::default(), egress, polled: polled.clone(), ingress: Arc::clone(&ingress) };
+    start_with(Env::tokio(), true, egress)
+}
+
+fn start_with(env: Env, obeys: bool, egress: Egress) -> Running {
+    let (polled, dropped, ingress) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default(), Arc::default());
+    let device = Scripted {
+        script: Script::default(),
+        obeys,
+        dropped: dropped.clone(),
+        egress,
+        polled: polled.clone(),
+        ingress: Arc::clone(&ingress),
+    };
     let pump = Pump::start(&env, DeviceIndex(0), Box::new(device), Arc::new(Notify::new())).expect("a thread");
-    Running { env, pump, polled, ingress }
+    Running { env, pump, dropped, polled, ingress }
 }
 
 impl Running {
@@ -177,4 +199,56 @@ fn ingress_that_the_device_does_not_take_keeps_its_order() {
     running.wait("the device to take everything", || taken().len() == 300);
     assert_eq!(taken(), (0..300).collect::<Vec<_>>(), "C3");
     assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+}
+
+#[test]
+fn steady_egress_does_not_hold_up_acknowledgements() {
+    // There is never a moment in which egress is empty.
+    let running = start(Box::new(|script| {
+        script.done += 1;
+        Some(envelope(script.done))
+    }));
+    let mut events = Vec::new();
+    running.wait("a message to be done", || {
+        running.pump.take_events(usize::MAX, &mut events);
+        events.iter().any(|event| matches!(event, DeviceEvent::IngressDone { .. }))
+    });
+    let mut seen = 0;
+    for event in &events {
+        match event {
+            DeviceEvent::Egress(batch) => seen = batch.last().map_or(seen, |last| last.to_key),
+            DeviceEvent::IngressDone { total, .. } => {
+                assert!(*total <= seen, "C3: {total} done, egress seen to {seen}")
+            }
+            DeviceEvent::Status(_) => {}
+        }
+    }
+    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+}
+
+#[test]
+fn a_device_that_takes_no_controls_is_dropped_at_the_limit() {
+    let clock = Arc::new(ManualClock::new(1, 1));
+    let running = start_with(Env::tokio().with_clock(clock.clone()), false, Box::new(|_| None));
+    running.pump.submit(Control::Pause);
+    running.pump.ask_to_stop();
+    let deadline = Env::tokio().now() + Duration::from_secs(20);
+    while !running.pump.is_dead() {
+        assert!(Env::tokio().now() < deadline, "the pump goes on for ever");
+        clock.advance(STOP_LIMIT);
+        std::thread::yield_now();
+    }
+    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+    assert_eq!(running.dropped.load(Ordering::Acquire), 1);
+}
+
+#[test]
+fn a_dropped_pump_leaves_no_device_behind() {
+    let Running { env, pump, dropped, .. } = start(Box::new(|_| None));
+    drop(pump);
+    let deadline = env.now() + Duration::from_secs(20);
+    while dropped.load(Ordering::Acquire) == 0 {
+        assert!(env.now() < deadline, "the device goes on");
+        std::thread::yield_now();
+    }
 }

@@ -20,6 +20,7 @@ pub struct ReadStream {}
 
 /// What became of a stream at one hop.
 #[message]
+#[derive(Debug, PartialEq, Eq)]
 pub struct StreamReport {
     /// Messages handled.
     pub handled: u64,
@@ -125,6 +126,7 @@ pub struct ReadTally {}
 
 /// What one player has seen.
 #[message]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Tally {
     /// Balls caught.
     pub caught: u64,

@@ -1,4 +1,4 @@
-//! Residences of shards (C2). The only file that raises an epoch: [`ClusterState::settle`].
+//! Residences of shards (C2). The only file that raises an epoch, in `ClusterState::settle`.
 //!
 //! ```text
 //!              settle: epoch + 1                    release

@@ -6,7 +6,7 @@
 //!        |                 '------> network::Network   --> Transport --> the other coordinators
 //!   rpc (bytes in) --------'
 //! ```
-//! The async runtime of openraft is chosen in one place, [`types::Runtime`], so that a simulator can put its own there.
+//! The async runtime of openraft is chosen in one place, `types::Runtime`, so that a simulator can put its own there.
 //!
 //! Choices, and why:
 //! - one leader per term (`leader_id_std`), as in the paper and the specs;
@@ -22,9 +22,9 @@ mod network;
 mod rpc;
 mod types;
 
-pub use group::{Group, GroupError, GroupStatus, Leadership, ProposeError, ReadError};
+pub use group::{COMMAND_BYTES_MAX, Group, GroupError, GroupStatus, Leadership, ProposeError, ReadError};
 pub use machine::{Progress, Published};
-pub use rpc::{MAGIC, is_raft};
+pub use rpc::{MAGIC, is_raft, ping};
 
 #[cfg(test)]
 mod suite;

@@ -31,6 +31,8 @@ pub enum RaftRequest {
     Snapshot(SnapshotPiece),
     /// Stand for election at once.
     TransferLeader(TransferLeaderRequest<Types>),
+    /// Nothing: whether somebody is there.
+    Ping,
 }
 
 /// A piece of a snapshot, in order; the one that completes it is answered when the snapshot is installed.
@@ -68,6 +70,8 @@ pub enum RaftReply {
     Snapshot(SnapshotResponse<Types>),
     /// To a transfer.
     TransferLeader(TransferLeaderResponse<Types>),
+    /// To a ping.
+    Pong,
     /// The other could not do it.
     Failed(String),
 }
@@ -76,6 +80,13 @@ pub enum RaftReply {
 #[must_use]
 pub fn is_raft(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
+}
+
+/// A request that only asks whether somebody is there.
+#[must_use]
+pub fn ping() -> Vec<u8> {
+    // A variant without fields: its encoding has no way to fail.
+    encode(&RaftRequest::Ping).unwrap_or_default()
 }
 
 /// The bytes of a message.
@@ -107,4 +118,52 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
         return Err(format!("the raft group speaks version {version} there and {VERSION} here"));
     }
     postcard::from_bytes(body).map_err(|e| format!("a message of the raft group cannot be read: {e}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::types::Record;
+    use openraft::entry::RaftEntry;
+    use openraft::vote::RaftLeaderId;
+    use ringfleet_abi::hash::mix64;
+    use ringfleet_coordinator_core::{Command, CommandBody};
+
+    fn append() -> RaftRequest {
+        let vote = Vote::new_committed(3, 1);
+        let id = |index| LogId::new(vote.leader_id.to_committed(), index);
+        let record = Record(Command::operation(7, CommandBody::DeleteSet { set: "a".into() }));
+        let entries =
+            vec![crate::raft::types::Entry::new_normal(id(5), record), crate::raft::types::Entry::new_blank(id(6))];
+        let leader_commit = Some(id(4));
+        RaftRequest::Append(AppendEntriesRequest { vote, prev_log_id: Some(id(4)), entries, leader_commit })
+    }
+
+    #[test]
+    fn messages_come_back_as_they_went() {
+        let bytes = encode(&append()).unwrap();
+        assert!(is_raft(&bytes));
+        let back: RaftRequest = decode(&bytes).unwrap();
+        assert_eq!(encode(&back).unwrap(), bytes);
+        let RaftRequest::Append(back) = back else { panic!() };
+        assert_eq!(back.entries.len(), 2);
+    }
+
+    #[test]
+    fn wrong_headers_and_damaged_bodies_are_errors_and_never_panics() {
+        let good = encode(&append()).unwrap();
+        assert!(decode::<RaftRequest>(&good[..5]).unwrap_err().contains("ends early"));
+        let mut other = good.clone();
+        other[4] = 9;
+        assert!(decode::<RaftRequest>(&other).unwrap_err().contains("version 9"));
+        assert!(decode::<RaftRequest>(b"RFC1____").unwrap_err().contains("not a message"));
+        for seed in 0..20_000u64 {
+            let mut bytes = good.clone();
+            let at = 8 + (mix64(seed) as usize) % (bytes.len() - 8);
+            bytes[at] = mix64(!seed) as u8;
+            let _ = decode::<RaftRequest>(&bytes);
+            let _ = decode::<RaftReply>(&bytes);
+            let _ = decode::<RaftRequest>(&bytes[..at]);
+        }
+    }
 }

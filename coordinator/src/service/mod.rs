@@ -72,7 +72,7 @@ impl Service {
                     },
                     Err(e) => Err(Failure::refused(RefusalCode::BadRequest, e.to_string())),
                 };
-                self.reply(NodeReply::from(result), |failure| NodeReply::Failed(failure))
+                self.reply(NodeReply::from(result), NodeReply::Failed)
             }
             Ok(MessageKind::AdminRequest) => {
                 let result = match decode::<AdminRequest>(request) {
@@ -82,15 +82,15 @@ impl Service {
                     },
                     Err(e) => Err(Failure::refused(RefusalCode::BadRequest, e.to_string())),
                 };
-                self.reply(AdminReply::from(result), |failure| AdminReply::Failed(failure))
+                self.reply(AdminReply::from(result), AdminReply::Failed)
             }
             Ok(other) => {
                 let failure = Failure::refused(RefusalCode::BadRequest, format!("{other:?} is not a request"));
-                self.reply(AdminReply::Failed(failure), |failure| AdminReply::Failed(failure))
+                self.reply(AdminReply::Failed(failure), AdminReply::Failed)
             }
             Err(e) => {
                 let failure = Failure::refused(RefusalCode::BadRequest, e.to_string());
-                self.reply(AdminReply::Failed(failure), |failure| AdminReply::Failed(failure))
+                self.reply(AdminReply::Failed(failure), AdminReply::Failed)
             }
         }
     }

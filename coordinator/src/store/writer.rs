@@ -26,7 +26,6 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the task.
-    #[must_use]
     pub fn start(env: &Env, store: Store) -> (Self, TaskHandle) {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let task = env.spawn("log-writer", run(env.clone(), store, queue));

@@ -355,3 +355,17 @@ fn data_of_another_cluster_or_coordinator_is_refused_by_name() {
         }
     });
 }
+
+#[test]
+fn a_leader_that_stops_as_planned_hands_over_before_it_is_missed() {
+    with_cluster(3, |env, mut cluster| async move {
+        cluster.join("n1", 1).await.unwrap();
+        let leader = cluster.leader().await;
+        let began_ns = env.monotonic_ns();
+        cluster.nodes[&leader].group().hand_over().await;
+        cluster.kill(&leader).await;
+        let next = cluster.leader().await;
+        println!("a new leader {} ms after a planned stop began", elapsed_ms(&env, began_ns));
+        assert_ne!(next, leader);
+    });
+}

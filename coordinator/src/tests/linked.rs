@@ -182,7 +182,7 @@ fn over_real_links_a_killed_leader_is_replaced_within_two_seconds() {
     assert!(http_get(http, "/readyz").contains(&format!("{leader} leads")));
     let metrics = http_get(http, "/metrics");
     for line in [
-        "ringfleet_coordinator_is_leader 1",
+        "\nringfleet_coordinator_is_leader 1\n",
         "ringfleet_coordinator_members{state=\"alive\"} 1",
         "ringfleet_coordinator_voters 3",
     ] {

@@ -3,10 +3,10 @@
 use clap::Subcommand;
 use ringfleet_proto::control::{TypeInfo, TypeReport};
 
+use crate::actor_types as types;
 use crate::app::App;
 use crate::error::{CtlError, CtlResult};
 use crate::out::{self, Table};
-use crate::types;
 
 /// The verbs of `actor`.
 #[derive(Debug, Subcommand)]
@@ -51,7 +51,9 @@ pub async fn show(app: &App, name: &str, linked: bool) -> CtlResult {
 
 async fn infos(app: &App, linked: bool) -> CtlResult<Vec<TypeInfo>> {
     if !linked {
-        return types::reported(&app.cluster()?).await;
+        let mut infos = types::reported(&app.cluster()?).await?;
+        infos.iter_mut().for_each(|info| info.nodes.sort());
+        return Ok(infos);
     }
     let report = |ty: &&'static ringfleet_actor::TypeDescriptor| TypeInfo {
         report: ringfleet_node::report::type_report(ty),

@@ -47,25 +47,24 @@ pub async fn run(app: &App, args: &ApplyArgs) -> CtlResult {
     let cluster = app.cluster()?;
     let mut done = Vec::new();
     for document in documents {
-        let name = document.set.metadata.name.clone();
-        let applied = apply(&cluster, document.set, !args.no_wait).await;
-        done.push(applied.map_err(|error| error.during(format!("applying {name} ({})", document.place)))?);
+        let applied = apply(&cluster, document.set, &document.place, !args.no_wait).await;
+        done.push(applied?);
     }
     out::print(app.global.output, &done, |done| {
         done.iter().map(|applied| format!("{} {}\n", applied.name, change_word(applied.change))).collect()
     })
 }
 
-/// Applies one document and, if `wait`, waits until every shard takes messages.
-pub async fn apply(cluster: &Cluster, document: ActorSet, wait: bool) -> CtlResult<Applied> {
+/// Applies one document, which stands at `place`, and, if `wait`, waits until every shard takes messages.
+pub async fn apply(cluster: &Cluster, document: ActorSet, place: &str, wait: bool) -> CtlResult<Applied> {
     let name = document.metadata.name.clone();
-    let attempt = "asking the coordinator";
-    let (set, change) = match cluster.call(attempt, AdminVerb::Apply { document }).await? {
+    let attempt = format!("applying {name} ({place})");
+    let (set, change) = match cluster.call(&attempt, AdminVerb::Apply { document }).await? {
         AdminAnswer::Set { set, change, .. } => (set, change),
-        other => return Err(unexpected(attempt, &other)),
+        other => return Err(unexpected(&attempt, &other)),
     };
     if wait {
-        wait_in_effect(cluster, &name).await?;
+        wait_in_effect(cluster, &name).await.map_err(|error| error.during(attempt))?;
     }
     Ok(Applied { name, set, change, in_effect: wait })
 }

@@ -3,12 +3,12 @@
 use ringfleet_client::AskError;
 use serde_json::{Value, json};
 
+use crate::actor_types as types;
 use crate::app::App;
 use crate::cmd::tell::{TellArgs, open_session, prepare};
 use crate::error::{CtlError, CtlResult, chain};
 use crate::message;
 use crate::out;
-use crate::types;
 
 /// The arguments of `ask` are those of `tell`.
 pub type AskArgs = TellArgs;
@@ -28,8 +28,8 @@ pub async fn run(app: &App, args: &AskArgs) -> CtlResult {
     })?;
     let value = match types::answered(&prepared.ty, reply.kind) {
         Some(answer) => {
-            let fields = message::decode(&answer.fields, reply.payload())
-                .map_err(|error| CtlError::failed(&attempt, error))?;
+            let fields =
+                message::decode(&answer.fields, reply.payload()).map_err(|error| CtlError::failed(&attempt, error))?;
             json!({ "message": answer.name, "fields": fields })
         }
         // The type does not say what it answers: the bytes are all there is.

@@ -65,5 +65,4 @@ pub fn run(app: &App, verb: &ConfigVerb) -> CtlResult {
             serde_yaml_ng::to_string(file).unwrap_or_else(|error| format!("# {error}\n"))
         }),
     }
-
 }

@@ -34,9 +34,7 @@ pub async fn run(app: &App, args: &DeleteArgs) -> CtlResult {
     let cluster = app.cluster()?;
     delete(&cluster, &args.set, !args.no_wait).await?;
     let deleted = Deleted { name: args.set.clone(), gone: !args.no_wait };
-    out::print(app.global.output, &deleted, |d| {
-        format!("{} {}\n", d.name, if d.gone { "deleted" } else { "deleting" })
-    })
+    out::print(app.global.output, &deleted, |d| format!("{} {}\n", d.name, if d.gone { "deleted" } else { "deleting" }))
 }
 
 /// Deletes a set and, if `wait`, waits until it is gone.
@@ -46,9 +44,12 @@ pub async fn delete(cluster: &Cluster, set: &str, wait: bool) -> CtlResult {
         AdminAnswer::Set { .. } => {}
         other => return Err(unexpected(&attempt, &other)),
     }
-    while wait {
+    if !wait {
+        return Ok(());
+    }
+    loop {
         match cluster.call(&attempt, AdminVerb::Sets).await? {
-            AdminAnswer::Sets(sets) if sets.iter().all(|info| info.document.metadata.name != set) => break,
+            AdminAnswer::Sets(sets) if sets.iter().all(|info| info.document.metadata.name != set) => return Ok(()),
             AdminAnswer::Sets(_) => {}
             other => return Err(unexpected(&attempt, &other)),
         }
@@ -57,5 +58,4 @@ pub async fn delete(cluster: &Cluster, set: &str, wait: bool) -> CtlResult {
         }
         cluster.env.sleep(POLL).await;
     }
-    Ok(())
 }

@@ -81,11 +81,10 @@ fn set_page(detail: &SetDetail) -> String {
 async fn node(app: &App, name: &str) -> CtlResult {
     let attempt = format!("describing node {name}");
     let cluster = app.cluster()?;
-    let (info, types, shards) =
-        match cluster.call(&attempt, AdminVerb::DescribeNode { name: name.to_owned() }).await? {
-            AdminAnswer::NodeDetail { info, types, shards } => (info, types, shards),
-            other => return Err(unexpected(&attempt, &other)),
-        };
+    let (info, types, shards) = match cluster.call(&attempt, AdminVerb::DescribeNode { name: name.to_owned() }).await? {
+        AdminAnswer::NodeDetail { info, types, shards } => (info, types, shards),
+        other => return Err(unexpected(&attempt, &other)),
+    };
     let directory = directory(&cluster).await?;
     let rows: Vec<ShardRow> = shards.iter().map(|shard| ShardRow::of(shard, &directory)).collect();
     let value = json!({ "info": info, "types": types, "shards": rows });

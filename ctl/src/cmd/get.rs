@@ -63,7 +63,10 @@ pub async fn run(app: &App, verb: &GetVerb) -> CtlResult {
 pub async fn nodes(cluster: &Cluster) -> CtlResult<Vec<NodeInfo>> {
     let attempt = "listing nodes";
     match cluster.call(attempt, AdminVerb::Nodes).await? {
-        AdminAnswer::Nodes(nodes) => Ok(nodes),
+        AdminAnswer::Nodes(mut nodes) => {
+            nodes.sort_by(|a, b| a.name.cmp(&b.name));
+            Ok(nodes)
+        }
         other => Err(unexpected(attempt, &other)),
     }
 }
@@ -265,7 +268,9 @@ async fn actor_rows(cluster: &Cluster, set: Option<&str>) -> CtlResult<Vec<Actor
         return Err(CtlError::refused("listing actors", format!("no set `{name}`")));
     }
     let mut rows = Vec::new();
-    for member in &directory.members {
+    let mut members: Vec<_> = directory.members.iter().collect();
+    members.sort_by(|a, b| a.name.cmp(&b.name));
+    for member in members {
         let text = http::get(&cluster.env, &member.http_addr, "/metrics", cluster.time_left()).await;
         let text = text.map_err(|error| error.during(format!("listing actors of {}", member.name)))?;
         let metrics = Metrics::parse(&text);

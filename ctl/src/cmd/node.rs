@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use ringfleet_actor::TypeRegistry;
 use ringfleet_gpu::config::CpuDeviceConfig;
-use ringfleet_node::{DeviceConfig, NodeConfig};
+use ringfleet_node::{DeviceConfig, NodeConfig, NodeError};
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::args::duration;
-use crate::error::{CtlError, CtlResult, chain};
+use crate::error::{CtlError, CtlResult, Exit, chain};
 use crate::settings::{self, IdentityFiles, check_dialable};
 
 /// Arguments of `node`. Each may also stand in the file, under its name with underscores; flags win.
@@ -80,7 +80,14 @@ pub async fn run(app: &App, args: NodeArgs) -> CtlResult {
     let attempt = format!("running node {}", config.name);
     let types = TypeRegistry::new(app.types.iter().copied()).map_err(|error| CtlError::usage(&attempt, error))?;
     let run = ringfleet_node::run(app.env.clone(), config, types, |_| {}, settings::asked_to_stop());
-    run.await.map_err(|error| CtlError::failed(attempt, chain(&error)))
+    run.await.map_err(|error| {
+        let exit = match &error {
+            NodeError::Refused { .. } => Exit::Refused,
+            NodeError::Unreachable { .. } => Exit::Unreachable,
+            _ => Exit::Failed,
+        };
+        CtlError::new(exit, format!("{attempt}: {}", chain(&error)))
+    })
 }
 
 fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
@@ -99,8 +106,7 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
     if advertise.is_none() {
         check_dialable("--advertise", listen)?;
     }
-    let coordinators =
-        if flags.coordinators.is_empty() { from_file.coordinators } else { flags.coordinators };
+    let coordinators = if flags.coordinators.is_empty() { from_file.coordinators } else { flags.coordinators };
     if coordinators.is_empty() {
         return Err(missing("coordinators"));
     }
@@ -122,10 +128,7 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
         cert: files.certificate,
         key: files.key,
         devices: vec![DeviceConfig::Cpu(device)],
-        actors_per_shard: flags
-            .actors_per_shard
-            .or(from_file.actors_per_shard)
-            .unwrap_or(NodeConfig::ACTORS_PER_SHARD),
+        actors_per_shard: flags.actors_per_shard.or(from_file.actors_per_shard).unwrap_or(NodeConfig::ACTORS_PER_SHARD),
         join_deadline: flags.join_deadline.or(from_file.join_deadline).unwrap_or(NodeConfig::JOIN_DEADLINE),
     })
 }

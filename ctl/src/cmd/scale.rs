@@ -28,8 +28,7 @@ pub struct ScaleArgs {
 pub async fn run(app: &App, args: &ScaleArgs) -> CtlResult {
     let attempt = format!("scaling {} to {} workers", args.set, args.workers);
     let cluster = app.cluster()?;
-    let verb =
-        AdminVerb::Scale { set: args.set.clone(), workers: args.workers, discard_state: args.discard_state };
+    let verb = AdminVerb::Scale { set: args.set.clone(), workers: args.workers, discard_state: args.discard_state };
     let (set, change) = match cluster.call(&attempt, verb).await? {
         AdminAnswer::Set { set, change, .. } => (set, change),
         other => return Err(unexpected(&attempt, &other)),

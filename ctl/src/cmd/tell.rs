@@ -5,12 +5,12 @@ use ringfleet_client::Session;
 use ringfleet_proto::control::{SetView, TypeReport};
 use serde::Serialize;
 
+use crate::actor_types::{self as types, KeyForm};
 use crate::app::{App, Cluster, call_error};
 use crate::cmd::get::directory;
 use crate::error::{CtlError, CtlResult, chain};
 use crate::message;
 use crate::out;
-use crate::types::{self, KeyForm};
 
 /// Which actor, which message. The same for `tell` and `ask`.
 #[derive(Debug, Args)]
@@ -100,7 +100,6 @@ pub async fn run(app: &App, args: &TellArgs) -> CtlResult {
     if session.counters().refused > 0 {
         return Err(CtlError::refused(attempt, "the message was not handled"));
     }
-    let told =
-        Told { set: args.set.clone(), key: prepared.key, message: args.message.clone(), handled: true };
+    let told = Told { set: args.set.clone(), key: prepared.key, message: args.message.clone(), handled: true };
     out::print(app.global.output, &told, |told| format!("{} {} handled {}\n", told.set, args.key, told.message))
 }

@@ -16,14 +16,18 @@ use std::time::Duration;
 
 use ringfleet_env::{Env, Instant};
 use ringfleet_link::{Alpn, ConnectError, Connection, Endpoint, Expect, Role};
-use ringfleet_proto::control::{AdminAnswer, AdminReply, AdminRequest, AdminVerb, Failure, Verb, decode, encode};
+use ringfleet_proto::control::{
+    AdminAnswer, AdminReply, AdminRequest, AdminVerb, CodecError, Failure, Verb, decode, encode,
+};
 
 use crate::error::CallError;
 
 /// How long one coordinator may take for an answer before the next is tried, beyond the wait that the request itself asks for.
 const TRY_LIMIT: Duration = Duration::from_millis(1500);
-/// How long one dial may take.
+/// How long one dial may take, most.
 const DIAL_LIMIT: Duration = Duration::from_millis(600);
+/// How long one dial is given, least, while there is as much.
+const DIAL_LIMIT_MIN: Duration = Duration::from_millis(100);
 /// Between two tries when a coordinator has answered that it cannot, and between two rounds of the list.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -50,6 +54,14 @@ struct Progress {
     /// Whether any coordinator has answered at all.
     answered: bool,
     last: String,
+}
+
+/// How a try ended.
+enum Try {
+    /// The call is over.
+    Final(Result<AdminAnswer, CallError>),
+    /// The call goes on.
+    Next(Next),
 }
 
 /// What one try says about the next.
@@ -80,29 +92,42 @@ impl Coordinators {
         self.env.fill_random(&mut operation);
         let mut request = AdminRequest { operation: u128::from_le_bytes(operation), deadline_ms: 0, verb };
         let mut progress = Progress { may_be_executed: false, answered: false, last: "not tried".to_owned() };
-        let mut at = 0;
-        let mut addr = self.lock().preferred.clone().unwrap_or_else(|| self.addrs[0].clone());
+        // Clients that know nothing yet begin at different coordinators.
+        let mut at = self.env.random_below(self.addrs.len() as u64) as usize;
+        let mut hinted = None;
+        let preferred = self.lock().preferred.clone();
+        let mut addr = preferred.unwrap_or_else(|| self.addrs[at].clone());
         loop {
             let left = deadline - self.env.now();
             if left.is_zero() {
                 return Err(self.give_up(progress, limit, is_read));
             }
-            let tried = self.attempt(&addr, &mut request, left.min(patience), &mut progress).await?;
-            let next = match tried {
-                Ok(answer) => {
-                    self.lock().preferred = Some(addr);
-                    return Ok(answer);
+            let next = match self.attempt(&addr, &mut request, left.min(patience), &mut progress).await {
+                Try::Next(next) => next,
+                Try::Final(outcome) => {
+                    // Whoever answers, if only by a refusal, leads.
+                    if !matches!(outcome, Err(CallError::Identity(_) | CallError::Local(_))) {
+                        self.lock().preferred = Some(addr);
+                    }
+                    return outcome;
                 }
-                Err(next) => next,
             };
             tracing::debug!(%addr, reason = progress.last, "coordinator gave no answer");
             let pause = match next {
-                Next::Hint(hint) if hint != addr => {
+                Next::Hint(hint) if hint != addr && hinted != Some(hint.clone()) => {
+                    // Once in a row: a hint at a leader that is dead must not keep the call from the others.
+                    hinted = Some(hint.clone());
                     addr = hint;
                     continue;
                 }
-                Next::Now => at % self.addrs.len() == self.addrs.len() - 1,
-                Next::Hint(_) | Next::Later => true,
+                Next::Now => {
+                    hinted = None;
+                    at % self.addrs.len() == self.addrs.len() - 1
+                }
+                Next::Hint(_) | Next::Later => {
+                    hinted = None;
+                    true
+                }
             };
             if pause {
                 self.env.sleep_until(deadline.min(self.env.now() + PAUSE)).await;
@@ -125,50 +150,47 @@ impl Coordinators {
         }
     }
 
-    /// One try at one coordinator. The outer error is final.
-    async fn attempt(
-        &self,
-        addr: &str,
-        request: &mut AdminRequest,
-        limit: Duration,
-        progress: &mut Progress,
-    ) -> Result<Result<AdminAnswer, Next>, CallError> {
+    /// One try at one coordinator.
+    async fn attempt(&self, addr: &str, request: &mut AdminRequest, limit: Duration, progress: &mut Progress) -> Try {
         let deadline = self.env.now() + limit;
         let connection = match self.connection(addr, deadline).await {
             Ok(connection) => connection,
-            Err(Dial::Final(error)) => return Err(CallError::Identity(error)),
+            Err(Dial::Final(error)) => return Try::Final(Err(CallError::Identity(error))),
             Err(Dial::Failed(why)) => {
                 progress.last = why;
-                return Ok(Err(Next::Now));
+                return Try::Next(Next::Now);
             }
         };
         let left = deadline - self.env.now();
         request.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
-        let bytes = encode(request).map_err(|error| CallError::Local(format!("writing the request: {error}")))?;
+        let local = |what: &str, error: CodecError| Try::Final(Err(CallError::Local(format!("{what}: {error}"))));
+        let bytes = match encode(request) {
+            Ok(bytes) => bytes,
+            Err(error) => return local("writing the request", error),
+        };
         let reply = match connection.call(bytes, left).await {
             Ok(reply) => reply,
             Err(error) => {
                 progress.may_be_executed |= !error.is_unsent();
                 progress.last = format!("{addr}: {error}");
                 self.drop_connection(addr, &connection);
-                return Ok(Err(Next::Now));
+                return Try::Next(Next::Now);
             }
         };
         progress.answered = true;
-        let reply: AdminReply =
-            decode(&reply).map_err(|error| CallError::Local(format!("reading the answer of {addr}: {error}")))?;
-        let failure = match Result::<AdminAnswer, Failure>::from(reply) {
-            Ok(answer) => return Ok(Ok(answer)),
-            Err(failure) => failure,
+        let failure = match decode::<AdminReply>(&reply) {
+            Ok(AdminReply::Answer(answer)) => return Try::Final(Ok(answer)),
+            Ok(AdminReply::Failed(failure)) => failure,
+            Err(error) => return local(&format!("reading the answer of {addr}"), error),
         };
         progress.last = format!("{addr}: {failure}");
         match failure {
-            Failure::Refused(refusal) => Err(CallError::Refused(refusal)),
-            Failure::NotLeader { leader: Some(hint) } => Ok(Err(Next::Hint(hint.addr))),
-            Failure::NotLeader { leader: None } | Failure::Unavailable { .. } => Ok(Err(Next::Later)),
+            Failure::Refused(refusal) => Try::Final(Err(CallError::Refused(refusal))),
+            Failure::NotLeader { leader: Some(hint) } => Try::Next(Next::Hint(hint.addr)),
+            Failure::NotLeader { leader: None } | Failure::Unavailable { .. } => Try::Next(Next::Later),
             Failure::Unknown { .. } => {
                 progress.may_be_executed = true;
-                Ok(Err(Next::Later))
+                Try::Next(Next::Later)
             }
         }
     }
@@ -178,7 +200,10 @@ impl Coordinators {
         if let Some(open) = open.filter(|connection| connection.close_reason().is_none()) {
             return Ok(open);
         }
-        let limit = (deadline - self.env.now()).min(DIAL_LIMIT);
+        // A dead coordinator must leave time for the others, also where there is little.
+        let left = deadline - self.env.now();
+        let fair = left / u32::try_from(self.addrs.len()).unwrap_or(u32::MAX);
+        let limit = fair.clamp(DIAL_LIMIT_MIN.min(left), DIAL_LIMIT);
         let resolved = self.env.timeout(limit, self.env.resolve(addr)).await;
         let resolved = resolved.map_err(|elapsed| Dial::Failed(format!("resolving {addr}: {elapsed}")))?;
         let resolved = resolved.map_err(|error| Dial::Failed(format!("resolving {addr}: {error}")))?;

@@ -444,8 +444,7 @@ impl Driver {
         let route = |set: &SetView| (set.set, SetRoute { keys: set.keys.into(), shards: set.shards });
         self.routes = directory.sets.iter().map(route).collect();
         self.shards = directory.shards.iter().map(ShardView::shard_id).collect();
-        self.members =
-            directory.members.iter().map(|member| (member.incarnation(), member.clone())).collect();
+        self.members = directory.members.iter().map(|member| (member.incarnation(), member.clone())).collect();
         self.outbound.handle_view(now, &directory);
         // Links to starts of nodes that are gone say nothing any more.
         let gone: Vec<Incarnation> =

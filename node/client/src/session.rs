@@ -200,12 +200,8 @@ impl Session {
     pub async fn tell_many(&self, tells: &[Tell<'_>]) -> Result<(), TellError> {
         let mut rest = tells;
         while !rest.is_empty() {
-            let progress = self.shared.progress.notified();
-            let mut progress = std::pin::pin!(progress);
-            // Registered before looking: a wake-up between looking and waiting is not missed.
-            progress.as_mut().enable();
             match self.shared.take(rest) {
-                Ok(0) => progress.await,
+                Ok(0) => self.wait_for_room().await,
                 Ok(taken) => rest = &rest[taken..],
                 Err((taken, TellError::NoSuchSet { set })) => {
                     rest = &rest[taken..];
@@ -309,13 +305,10 @@ impl Session {
     ) -> Result<(u32, oneshot::Receiver<Result<Reply, AskError>>), AskError> {
         let not_sent = |error| AskError::Refused(RefusedReason::NotSent(error));
         loop {
-            let progress = self.shared.progress.notified();
-            let mut progress = std::pin::pin!(progress);
-            progress.as_mut().enable();
             match self.shared.take_ask(&tell) {
                 Ok(Some(asked)) => return Ok(asked),
                 Ok(None) => {
-                    if self.shared.env.timeout_at(deadline, progress).await.is_err() {
+                    if self.shared.env.timeout_at(deadline, self.wait_for_room()).await.is_err() {
                         return Err(AskError::Refused(RefusedReason::Deadline));
                     }
                 }
@@ -327,6 +320,23 @@ impl Session {
                 }
                 Err(error) => return Err(not_sent(error)),
             }
+        }
+    }
+
+    /// Waits until there is room in the window, or the session has ended.
+    async fn wait_for_room(&self) {
+        loop {
+            // Registered before looking: a wake-up between looking and waiting is not missed.
+            let progress = self.shared.progress.notified();
+            let mut progress = std::pin::pin!(progress);
+            progress.as_mut().enable();
+            {
+                let state = self.shared.lock();
+                if state.counters.outstanding() < self.shared.window || state.ended.is_some() {
+                    return;
+                }
+            }
+            progress.await;
         }
     }
 
@@ -417,7 +427,10 @@ impl Shared {
 
     /// Puts an ask into the queue; `None` if there is no room.
     #[allow(clippy::type_complexity)]
-    fn take_ask(&self, tell: &Tell<'_>) -> Result<Option<(u32, oneshot::Receiver<Result<Reply, AskError>>)>, TellError> {
+    fn take_ask(
+        &self,
+        tell: &Tell<'_>,
+    ) -> Result<Option<(u32, oneshot::Receiver<Result<Reply, AskError>>)>, TellError> {
         let mut state = self.lock();
         if let Some(reason) = &state.ended {
             return Err(TellError::Ended { reason: reason.clone() });

@@ -1,9 +1,9 @@
 //! How fast the CPU device is: `cargo run --release -p ringfleet-gpu --example device_bench [ACTORS [HOPS [ROW]]]`.
 //!
-//! Each row of the first table starts one message per actor; every handling reads and writes the actor's 64 bytes of state and
-//! tells an actor chosen at random. HLC and counters are on. The count of every row is checked against the workers' counters
-//! after the device has come to rest. `per core` divides by the processor time of the workers, `wall` by the time on the wall
-//! while all messages were under way; on a machine that does nothing else the two agree.
+//! Each row of the first table starts one message per actor; every handling reads and writes the actor's 64 bytes of
+//! state and tells an actor chosen at random. HLC and counters are on. The count of every row is checked against the
+//! workers' counters after the device has come to rest. `per core` divides by the processor time of the workers, `wall`
+//! by the time on the wall while all messages were under way; on a machine that does nothing else the two agree.
 #![allow(missing_docs)]
 
 use std::sync::Arc;
@@ -105,6 +105,7 @@ fn main() {
     println!();
     round_trip();
     ingress_and_egress();
+    idle();
 }
 
 /// A running device with the set `bench.hop`.
@@ -218,7 +219,7 @@ fn hop(name: &str, keys: KeySpace, workers: u16, actors: u64, hops: u64) {
         now.0.handled >= total / 10 * 9
     });
     let (to, to_ns, to_cpu_ns) = sample(&device);
-    wait(|| device.total().in_flight() == 0);
+    wait(|| device.total().handled == total);
     let end = device.total();
     check(&end, total);
     let messages = (to.handled - from.handled) as f64;
@@ -314,4 +315,14 @@ fn ingress_and_egress() {
     let total = device.total();
     assert_eq!((total.egress_out, total.handled, total.dead_total()), (MESSAGES, MESSAGES, 0));
     println!("asks through one worker, one host thread both ways, order checked: {rate:.2} M/s");
+}
+
+/// What ten idle devices cost, in processor time.
+fn idle() {
+    let devices: Vec<CpuDevice> = (0..10).map(|_| start(&CpuDeviceConfig::DEFAULT, KeySpace::Hashed)).collect();
+    let (from_ns, from_cpu_ns) = (now_ns(), processor_ns("ringfleet-w"));
+    wait(|| now_ns() - from_ns > 2_000_000_000);
+    let share = (processor_ns("ringfleet-w") - from_cpu_ns) as f64 / (now_ns() - from_ns) as f64;
+    let workers = devices.iter().map(|device| u64::from(device.workers())).sum::<u64>();
+    println!("{workers} idle workers of {} devices: {:.3} % of one core", devices.len(), share * 100.0);
 }

@@ -4,10 +4,11 @@
 //!   block:  | header x n (16 bytes each) | generation x n (8) | pad to 64 | state x n (stride) |
 //! ```
 //!
-//! Headers and states lie apart on purpose: a state of 64 bytes then fills exactly one line of the cache, and four headers share one, so
-//! that a message to an actor chosen at random costs about one miss to memory instead of two.
+//! Headers and states lie apart on purpose: a state of 64 bytes then fills exactly one line of the cache, and four
+//! headers share one, so that a message to an actor chosen at random costs about one miss to memory instead of two.
 //!
-//! Blocks are zeroed when they are handed out, and a zero header is a vacant slot. Memory goes back when the set leaves the worker.
+//! Blocks are zeroed when they are handed out, and a zero header is a vacant slot. Memory goes back when the set leaves
+//! the worker.
 #![allow(unsafe_code)]
 
 use std::{collections::BTreeMap, io, ptr, ptr::NonNull};
@@ -109,8 +110,8 @@ impl SlotLayout {
     #[inline]
     pub(crate) fn slot_in(&self, block: NonNull<u8>, index: u32) -> SlotRef {
         let at = index as usize & ((1 << self.shift) - 1);
-        // SAFETY: `at` is below the slots of a block, so all three offsets lie within its `block_bytes`; the parts are aligned
-        // because blocks are aligned to 64 and the offsets are multiples of 16, 8 and 16.
+        // SAFETY: `at` is below the slots of a block, so all three offsets lie within its `block_bytes`; the parts are
+        // aligned because blocks are aligned to 64 and the offsets are multiples of 16, 8 and 16.
         unsafe {
             SlotRef {
                 header: block.cast::<Header>().add(at),
@@ -121,8 +122,8 @@ impl SlotLayout {
     }
 }
 
-/// The memory of one set in one worker: pieces of any size, carved from regions that grow. A piece that comes back is used for
-/// the next of its size.
+/// The memory of one set in one worker: pieces of any size, carved from regions that grow. A piece that comes back is
+/// used for the next of its size.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     regions: Vec<Region>,

@@ -7,8 +7,8 @@ use ringfleet_abi::limits::{MAX_SENDS_LIMIT, RING_SLOTS_MAX, RING_SLOTS_MIN, WOR
 pub struct CpuDeviceConfig {
     /// Threads, each the only executor of its shards. More than there are cores buys nothing but context switches.
     pub workers: u16,
-    /// Slots of a ring between two workers, a power of two. There are `workers`² of them at 64 bytes a slot. A full ring
-    /// makes its sender spill.
+    /// Slots of a ring between two workers, a power of two. There are `workers`² of them at 64 bytes a slot. A full
+    /// ring makes its sender spill.
     pub ring_slots: u32,
     /// Slots of a worker's ingress ring, a power of two. Bounds what the host has outstanding at one worker.
     pub ingress_slots: u32,
@@ -16,17 +16,19 @@ pub struct CpuDeviceConfig {
     pub egress_slots: u32,
     /// Slots of the control ring of a worker, a power of two. A full one refuses controls.
     pub control_slots: u32,
-    /// Slots of the status ring of a worker, a power of two. While it is nearly full the worker carries out no controls, and
-    /// failures of actors are only counted.
+    /// Slots of the status ring of a worker, a power of two. While it is nearly full the worker carries out no
+    /// controls, and failures of actors are only counted.
     pub status_slots: u32,
-    /// Envelopes that one worker may hold because their ring is full. Inputs are taken only while all they may send has room
-    /// here, so a worker whose spill is full stops taking inputs, and after 100 ms is in overload.
+    /// Envelopes that one worker may hold because their ring is full. Inputs are taken only while all they may send has
+    /// room here, so a worker whose spill is full stops taking inputs, and after 100 ms is in overload.
     pub spill_slots: u32,
-    /// Messages that a worker handles before it publishes what they sent. Larger batches cost latency, smaller ones rate.
+    /// Messages that a worker handles before it publishes what they sent. Larger batches cost latency, smaller ones
+    /// rate.
     pub batch: u32,
     /// Timers pending in one worker. One more fails the actor that set it.
     pub timers_max: u32,
-    /// How long an idle worker spins before it sleeps. Longer costs a core, shorter costs a wake-up (about 50 µs) in the next message's way.
+    /// How long an idle worker spins before it sleeps. Longer costs a core, shorter costs a wake-up (about 50 µs) in
+    /// the next message's way.
     pub spin_ns: u64,
 }
 
@@ -84,8 +86,8 @@ impl Default for CpuDeviceConfig {
     }
 }
 
-/// The least spill: one handling may send [`MAX_SENDS_LIMIT`] messages and cause one verdict, and all of that must find room
-/// or no input could ever be taken.
+/// The least spill: one handling may send [`MAX_SENDS_LIMIT`] messages and cause one verdict, and all of that must find
+/// room or no input could ever be taken.
 pub const SPILL_SLOTS_MIN: u32 = MAX_SENDS_LIMIT as u32 + 1;
 /// The largest spill: 1 GiB.
 pub const SPILL_SLOTS_MAX: u32 = 1 << 24;

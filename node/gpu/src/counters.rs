@@ -28,8 +28,8 @@ impl CountersPage {
         for (shared, word) in self.words.iter().zip(words).skip(1) {
             shared.store(*word, Ordering::Relaxed);
         }
-        // Release: pairs with the acquire in `read`. The egress tails were published before, so a reader who has seen this count
-        // finds every verdict and reply that belongs to it in the egress rings (C3, C4).
+        // Release: pairs with the acquire in `read`. The egress tails were published before, so a reader who has seen
+        // this count finds every verdict and reply that belongs to it in the egress rings (C3, C4).
         self.words[0].store(words[0], Ordering::Release);
     }
 

@@ -36,7 +36,8 @@ pub struct CpuDevice {
 }
 
 impl CpuDevice {
-    /// Starts the workers. They are fenced until the first lease. `types` is the table that [`Control::AddSet`] indexes.
+    /// Starts the workers. They are fenced until the first lease. `types` is the table that [`Control::AddSet`]
+    /// indexes.
     ///
     /// # Errors
     /// [`StartError`].
@@ -81,8 +82,9 @@ impl Drop for CpuDevice {
     }
 }
 
-/// A device that does nothing by itself: its caller decides which worker does its next round, in the caller's thread. Together with a
-/// [`ringfleet_env::ManualClock`] everything it does is determined by the calls: for tests and simulation.
+/// A device that does nothing by itself: its caller decides which worker does its next round, in the caller's thread.
+/// Together with a [`ringfleet_env::ManualClock`] everything it does is determined by the calls: for tests and
+/// simulation.
 #[derive(Debug)]
 pub struct SteppedDevice {
     port: Port,

@@ -1,17 +1,18 @@
 //! What every device is to the process that drives it.
 //!
-//! **Acknowledgement (C3).** A worker keeps one cumulative counter, [`WorkerCounters::ingress_done`]: how many envelopes of its
-//! ingress it is finished with, in order. The driver knows in which order it pushed and, by [`Device::ingress_worker`], to
-//! which worker, so this one number acknowledges the messages of all sessions.
+//! **Acknowledgement (C3).** A worker keeps one cumulative counter, [`WorkerCounters::ingress_done`]: how many
+//! envelopes of its ingress it is finished with, in order. The driver knows in which order it pushed and, by
+//! [`Device::ingress_worker`], to which worker, so this one number acknowledges the messages of all sessions.
 //!
-//! **Verdicts (C4).** A message of a client that was refused, and an ask that will get no reply, is answered by an envelope
-//! from [`Device::poll_egress`] with the flags reply and control ([`Envelope::as_verdict`]). It names its message by the
-//! position in the worker's ingress. Every verdict on an envelope counted in `ingress_done` is in the egress ring before the
-//! counter says so: read the counter first, drain the egress, then acknowledge what the counter said.
+//! **Verdicts (C4).** A message of a client that was refused, and an ask that will get no reply, is answered by an
+//! envelope from [`Device::poll_egress`] with the flags reply and control ([`Envelope::as_verdict`]). It names its
+//! message by the position in the worker's ingress. Every verdict on an envelope counted in `ingress_done` is in the
+//! egress ring before the counter says so: read the counter first, drain the egress, then acknowledge what the counter
+//! said.
 //!
-//! **The gate (C3).** After refusing a client's message (`busy`, `shard_full`) a worker refuses every later client message of
-//! that shard as `busy`, until it finds the shard's gate marker ([`Envelope::gate_marker`]) in its ingress. Whoever pushes a
-//! marker and then the refused messages again, in order, keeps the order of every session.
+//! **The gate (C3).** After refusing a client's message (`busy`, `shard_full`) a worker refuses every later client
+//! message of that shard as `busy`, until it finds the shard's gate marker ([`Envelope::gate_marker`]) in its ingress.
+//! Whoever pushes a marker and then the refused messages again, in order, keeps the order of every session.
 
 use ringfleet_abi::{Control, Envelope, Status, WorkerCounters, WorkerIndex};
 
@@ -22,13 +23,13 @@ pub struct Full;
 
 /// A device, as its driver sees it. One thread drives it; no method waits.
 pub trait Device: Send {
-    /// Hands envelopes to the workers that own their shards and returns how many were taken: a prefix. A marker counts as an
-    /// envelope. It stops at the first whose worker has a full ingress ring; a driver that keeps fewer envelopes outstanding per
-    /// worker than the ring has slots is never stopped.
+    /// Hands envelopes to the workers that own their shards and returns how many were taken: a prefix. A marker counts
+    /// as an envelope. It stops at the first whose worker has a full ingress ring; a driver that keeps fewer envelopes
+    /// outstanding per worker than the ring has slots is never stopped.
     fn push_ingress(&mut self, envelopes: &[Envelope]) -> usize;
 
-    /// The worker whose ingress [`Device::push_ingress`] would put this envelope into now. An envelope of a shard that is not
-    /// assigned here goes to worker 0, which answers or dead-letters it.
+    /// The worker whose ingress [`Device::push_ingress`] would put this envelope into now. An envelope of a shard that
+    /// is not assigned here goes to worker 0, which answers or dead-letters it.
     fn ingress_worker(&self, envelope: &Envelope) -> WorkerIndex;
 
     /// Takes messages and verdicts that leave the device, in order per worker, and returns how many.
@@ -49,7 +50,8 @@ pub trait Device: Send {
     /// How many workers the device has.
     fn workers(&self) -> u16;
 
-    /// The counters of all workers, added up (C7).
+    /// The counters of all workers, added up (C7). Each worker's are of a moment of their own, so the sum balances only where
+    /// nothing moves: while messages are handled it may be off either way, even to 0 in flight.
     fn total(&self) -> WorkerCounters {
         let mut total = WorkerCounters::default();
         for worker in 0..self.workers() {

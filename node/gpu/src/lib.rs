@@ -1,8 +1,8 @@
 //! `trait Device` and the CPU device (C2, C3, C6, C7, C9).
 //!
-//! A device runs the actors of the shards assigned to it. The host side is one value that implements [`Device`]: it pushes
-//! envelopes in, takes envelopes out, submits controls and polls status; nothing blocks and nothing hands out state, so a
-//! kernel on the far side of a PCIe bus and a thread on the next core look the same.
+//! A device runs the actors of the shards assigned to it. The host side is one value that implements [`Device`]: it
+//! pushes envelopes in, takes envelopes out, submits controls and polls status; nothing blocks and nothing hands out
+//! state, so a kernel on the far side of a PCIe bus and a thread on the next core look the same.
 //!
 //! ```text
 //!   push_ingress ──> ingress ring ──┐                        ┌──> egress ring ──> poll_egress
@@ -20,6 +20,7 @@
 //! | [`device`] | the trait: what every device keeps, whoever runs it |
 //! | [`config`] | every bound of the CPU device, with its default |
 //! | [`cpu`] | [`CpuDevice`]: a thread per worker; [`SteppedDevice`]: the same workers, driven by hand |
+//! | [`cuda`] | GPUs: [`cuda::CudaDevice`] |
 //! | `port` | the host's ends of all rings; routes ingress to workers |
 //! | `worker` | the loop: controls, lease, spill, timers, a batch, publish |
 //! | `outbound` | a ring to somewhere with its order-keeping spill |
@@ -27,11 +28,12 @@
 //! | `timers` | the bounded wheel |
 //! | `parker` | how an idle worker sleeps and no wake-up is lost |
 //!
-//! Deliberately absent: any wait without a bound, locks between workers, allocation per message, access to an actor's state
-//! from outside its worker, and any knowledge of nodes, sessions or wires.
+//! Deliberately absent: any wait without a bound, locks between workers, allocation per message, access to an actor's
+//! state from outside its worker, and any knowledge of nodes, sessions or wires.
 
 pub mod config;
 pub mod cpu;
+pub mod cuda;
 pub mod device;
 
 mod arena;

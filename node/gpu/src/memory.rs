@@ -1,7 +1,7 @@
 //! Memory of rings and actor slots: zeroed, page-aligned, and in huge pages where it is large.
 //!
-//! A million actors are reached at random. With pages of 4 KiB nearly every message would miss the translation cache as well as
-//! the data caches; with pages of 2 MiB the translations of the whole population fit.
+//! A million actors are reached at random. With pages of 4 KiB nearly every message would miss the translation cache as
+//! well as the data caches; with pages of 2 MiB the translations of the whole population fit.
 #![allow(unsafe_code)]
 
 use std::{io, ptr::NonNull, slice, sync::Arc};
@@ -27,7 +27,8 @@ unsafe impl Send for Region {}
 unsafe impl Sync for Region {}
 
 impl Region {
-    /// `bytes` of zeroes, aligned to a page, and to a huge page if they fill one. Nothing is resident until it is touched.
+    /// `bytes` of zeroes, aligned to a page, and to a huge page if they fill one. Nothing is resident until it is
+    /// touched.
     pub(crate) fn zeroed(bytes: usize) -> io::Result<Self> {
         let huge = bytes >= HUGE_BYTES;
         let map_bytes = if huge { bytes.next_multiple_of(HUGE_BYTES) + HUGE_BYTES } else { bytes.max(1) };
@@ -99,8 +100,8 @@ unsafe impl RingMemory for HeapRing {
     }
 
     fn slots(&self) -> &[Slot] {
-        // SAFETY: the region has this many envelopes of zeroes, a value of Slot; it is page-aligned and lives as long as `self`.
-        // Slots are cells, so that the two ends may write and read them behind this reference.
+        // SAFETY: the region has this many envelopes of zeroes, a value of Slot; it is page-aligned and lives as long
+        // as `self`. Slots are cells, so that the two ends may write and read them behind this reference.
         unsafe { slice::from_raw_parts(self.0.slots.base().as_ptr().cast(), self.0.count) }
     }
 }

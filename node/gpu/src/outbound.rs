@@ -1,13 +1,13 @@
 //! A lane: a ring to somewhere, and the order-keeping spill in front of it (C3, C9).
 //!
-//! A worker has one lane per worker, itself included, and one to the host. A push never waits and never fails: what does not fit the
-//! ring is spilled. **Order**: once something is spilled, everything later for this ring goes behind it until the spill is
-//! drained from its front, so the ring always carries what was pushed in the order it was pushed; markers go through the same
-//! door. A full lane holds up no other.
+//! A worker has one lane per worker, itself included, and one to the host. A push never waits and never fails: what
+//! does not fit the ring is spilled. **Order**: once something is spilled, everything later for this ring goes behind
+//! it until the spill is drained from its front, so the ring always carries what was pushed in the order it was pushed;
+//! markers go through the same door. A full lane holds up no other.
 //!
-//! Bounds: the worker takes an input only while everything that its handling may push has room in the spill budget it shares
-//! over its lanes. Markers stand outside the budget, there is at most one per lane: a newer marker replaces an older one that
-//! is still spilled, because it says more (everything before the newer lies before it too).
+//! Bounds: the worker takes an input only while everything that its handling may push has room in the spill budget it
+//! shares over its lanes. Markers stand outside the budget, there is at most one per lane: a newer marker replaces an
+//! older one that is still spilled, because it says more (everything before the newer lies before it too).
 
 use std::collections::VecDeque;
 
@@ -190,6 +190,18 @@ mod tests {
         }
     }
 
+    fn drain_all(lane: &mut Lane, consumer: &mut ringfleet_abi::Consumer<HeapRing>) -> Vec<u64> {
+        let mut order = Vec::new();
+        for _ in 0..4 {
+            lane.publish();
+            while let Some(envelope) = consumer.pop() {
+                order.push(envelope.as_route_marker().map_or(envelope.to_key, |(_, version)| 100 + version));
+            }
+            lane.drain();
+        }
+        order
+    }
+
     #[test]
     fn a_newer_marker_replaces_a_spilled_one_and_stays_behind_what_was_spilled() {
         let (producer, mut consumer) = HeapRing::ends(8).expect("memory");
@@ -200,15 +212,19 @@ mod tests {
         lane.push_marker(&Envelope::route_marker(WorkerIndex(0), 1));
         lane.push(&message(9));
         lane.push_marker(&Envelope::route_marker(WorkerIndex(0), 2));
-        lane.publish();
-        let mut order = Vec::new();
-        for _ in 0..3 {
-            while let Some(envelope) = consumer.pop() {
-                order.push(envelope.as_route_marker().map_or(envelope.to_key, |(_, version)| 100 + version));
-            }
-            lane.drain();
-            lane.publish();
+        assert_eq!(drain_all(&mut lane, &mut consumer), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 102]);
+    }
+
+    #[test]
+    fn a_marker_does_not_overtake_the_spill_when_the_ring_has_room_again() {
+        let (producer, mut consumer) = HeapRing::ends(8).expect("memory");
+        let mut lane = Lane::new(producer);
+        for key in 0..10 {
+            lane.push(&message(key));
         }
-        assert_eq!(order, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 102]);
+        lane.publish();
+        assert_eq!(consumer.pop().map(|envelope| envelope.to_key), Some(0));
+        lane.push_marker(&Envelope::route_marker(WorkerIndex(0), 1));
+        assert_eq!(drain_all(&mut lane, &mut consumer), [1, 2, 3, 4, 5, 6, 7, 8, 9, 101]);
     }
 }

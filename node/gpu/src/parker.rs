@@ -1,7 +1,7 @@
 //! How an idle worker sleeps, and why no wake-up is lost (C9).
 //!
-//! The worker announces that it will sleep, then looks at its inputs once more, and sleeps only if they are still empty. Whoever gives it
-//! something publishes first and then looks whether it sleeps:
+//! The worker announces that it will sleep, then looks at its inputs once more, and sleeps only if they are still
+//! empty. Whoever gives it something publishes first and then looks whether it sleeps:
 //!
 //! ```text
 //!   worker                                producer
@@ -11,10 +11,10 @@
 //!   W4  if they are empty: park
 //! ```
 //!
-//! The two fences are totally ordered. If W2 comes first, P3 sees the 1 of W1 (or a later 0, which the worker itself wrote when it woke, and then
-//! it looks at its inputs anyway) and unparks. If P2 comes first, W3 sees what P1 published, and the worker does not sleep. An
-//! unpark between W3 and W4 is kept by the thread's token, so the park returns at once. Hence "published, not seen and asleep" cannot
-//! last.
+//! The two fences are totally ordered. If W2 comes first, P3 sees the 1 of W1 (or a later 0, which the worker itself
+//! wrote when it woke, and then it looks at its inputs anyway) and unparks. If P2 comes first, W3 sees what P1
+//! published, and the worker does not sleep. An unpark between W3 and W4 is kept by the thread's token, so the park
+//! returns at once. Hence "published, not seen and asleep" cannot last.
 //!
 //! A park has a limit all the same: timers and the end of the lease are no inputs, and the parking clock stands
 //! still in a suspended machine while the device's clock does not.

@@ -1,7 +1,7 @@
 //! The host's side of a CPU device: its ends of all rings, and what it must remember to use them.
 //!
-//! The port decides which worker an ingress envelope goes to, so it keeps the sets and who owns their shards as the controls
-//! it has passed on say. It also refuses assignments that cannot be right before any worker sees them:
+//! The port decides which worker an ingress envelope goes to, so it keeps the sets and who owns their shards as the
+//! controls it has passed on say. It also refuses assignments that cannot be right before any worker sees them:
 //!
 //! ```text
 //!              Assign(e > last)              Release(e)                 Status::Released polled
@@ -10,8 +10,8 @@
 //!       └────────────────────────────┘                    Assign(e' > e, same w) ─┴─> Owned(w, e')
 //! ```
 //!
-//! C2: a shard that is leaving one worker is given to another only after that worker has let it go, and never at an epoch that
-//! it has had here before.
+//! C2: a shard that is leaving one worker is given to another only after that worker has let it go, and never at an
+//! epoch that it has had here before.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -67,6 +67,8 @@ pub(crate) struct Port {
     flushed: u64,
     lost: Vec<bool>,
     stopped: bool,
+    /// Which workers got something in the publication under way.
+    told: Vec<bool>,
 }
 
 impl Port {
@@ -84,6 +86,7 @@ impl Port {
             flushed: 0,
             lost: vec![false; workers],
             stopped: false,
+            told: vec![false; workers],
         }
     }
 
@@ -137,7 +140,8 @@ impl Port {
         }
         match control {
             Control::Lease { deadline_ns } => {
-                // Release: pairs with the acquire at the begin of a round, which then sees every control submitted before.
+                // Release: pairs with the acquire at the begin of a round, which then sees every control submitted
+                // before.
                 self.page.lease_ns.store(deadline_ns, Ordering::Release);
                 self.wake_all();
                 Ok(())
@@ -335,11 +339,21 @@ impl Port {
         Ok(())
     }
 
+    /// Publishes to every worker and wakes those that got something.
     fn publish_and_wake(&mut self, publish: impl Fn(&mut WorkerEnds) -> bool) {
-        for ends in &mut self.ends {
-            // A worker that got nothing has nothing to look for, but waking it is harmless and rare.
-            publish(ends);
+        let workers = &self.page.workers;
+        let mut any = false;
+        for (ends, told) in self.ends.iter_mut().zip(&mut self.told) {
+            *told = publish(ends);
+            any |= *told;
         }
-        self.wake_all();
+        if any {
+            publish_fence();
+            for (worker, told) in workers.iter().zip(&self.told) {
+                if *told {
+                    worker.parker.wake();
+                }
+            }
+        }
     }
 }

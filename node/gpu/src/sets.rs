@@ -11,20 +11,33 @@ pub(crate) type LaneIndex = u16;
 /// No lane: nowhere.
 pub(crate) const LANE_NONE: LaneIndex = u16::MAX;
 
-/// Keys to shards, without a division where the shards have a power of two of keys.
+/// Keys to shards, without a division where keys have 32 bits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShardMap {
     keys: KeySpace,
     shards: u16,
     keys_per_shard: u64,
-    shift: Option<u32>,
+    /// `floor(2^64 / keys_per_shard) + 1` for keys of at most 32 bits, else 0. The upper half of its product with a key
+    /// is the quotient: Lemire, Kaser, Kurz, "Faster remainder by direct computation", 2019, theorem 1 with N = 32 and
+    /// F = 64.
+    reciprocal: u64,
 }
 
 impl ShardMap {
     pub(crate) fn new(keys: KeySpace, shards: u16) -> Self {
         let keys_per_shard = keys.keys_per_shard(shards);
-        let shift = keys_per_shard.is_power_of_two().then(|| keys_per_shard.ilog2());
-        Self { keys, shards, keys_per_shard, shift }
+        let reciprocal = match keys {
+            // A divisor of 1 has no reciprocal of 64 bits.
+            KeySpace::Dense { count } if count <= 1 << 32 && keys_per_shard > 1 => u64::MAX / keys_per_shard + 1,
+            _ => 0,
+        };
+        Self { keys, shards, keys_per_shard, reciprocal }
+    }
+
+    /// Whether actors are found through tables.
+    #[inline]
+    pub(crate) fn is_hashed(&self) -> bool {
+        self.keys == KeySpace::Hashed
     }
 
     /// The same as [`KeySpace::shard_of`].
@@ -32,9 +45,9 @@ impl ShardMap {
     pub(crate) fn shard_of(&self, key: ActorKey) -> Option<ShardIndex> {
         match self.keys {
             KeySpace::Hashed => self.keys.shard_of(self.shards, key),
-            KeySpace::Dense { count } if key < count => Some(ShardIndex(match self.shift {
-                Some(shift) => (key >> shift) as u16,
-                None => (key / self.keys_per_shard) as u16,
+            KeySpace::Dense { count } if key < count => Some(ShardIndex(match self.reciprocal {
+                0 => (key / self.keys_per_shard) as u16,
+                reciprocal => ((u128::from(key) * u128::from(reciprocal)) >> 64) as u16,
             })),
             KeySpace::Dense { .. } => None,
         }
@@ -147,7 +160,8 @@ impl SetTable {
         }
     }
 
-    /// One entry of the next route table. Bounded by the sets' shards: a later entry of a shard replaces the earlier when it is adopted.
+    /// One entry of the next route table. Bounded by the sets' shards: a later entry of a shard replaces the earlier
+    /// when it is adopted.
     pub(crate) fn stage_route(&mut self, shard: ShardId, target: RouteTarget) {
         if self.pending.len() >= 4096 && self.pending.len() >= 2 * self.shards() {
             let mut seen = std::collections::BTreeSet::new();
@@ -209,9 +223,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shards_are_those_of_the_key_space(count in 1..10_000u64, shards in 1..300u16, key in 0..12_000u64) {
+        fn shards_are_those_of_the_key_space(
+            count in prop_oneof![1..10_000u64, (1u64 << 32) - 2..(1 << 32) + 3, Just(u64::MAX), 1..u64::MAX],
+            shards in 1..4097u16,
+            key in prop_oneof![0..12_000u64, any::<u64>()],
+            edge in any::<u16>(),
+            by in 0..3u64,
+        ) {
             let keys = KeySpace::Dense { count };
             let map = ShardMap::new(keys, shards);
+            // Where the quotient changes.
+            let step = u64::from(edge % shards).saturating_mul(keys.keys_per_shard(shards));
+            let step = step.wrapping_add(by).wrapping_sub(1);
+            prop_assert_eq!(map.shard_of(step), keys.shard_of(shards, step));
             prop_assert_eq!(map.shard_of(key), keys.shard_of(shards, key));
             if let Some(shard) = map.shard_of(key) {
                 let (first, keys) = map.range(shard).expect("dense");

@@ -1,10 +1,10 @@
 //! One resident shard: which actors it holds and where they lie (C2, C6).
 //!
-//! Dense sets index their slots by key; hashed sets find them through a [`KeyTable`]. Slots are taken block by block from the
-//! arena of the set, when the first actor needs one, and stay where they are.
+//! Dense sets index their slots by key; hashed sets find them through a [`KeyTable`]. Slots are taken block by block
+//! from the arena of the set, when the first actor needs one, and stay where they are.
 //!
-//! C6. `floor` is at least the last stamp of every actor that has left the shard. An actor that is activated starts there,
-//! so an actor that comes back never sees its clock go back.
+//! C6. `floor` is at least the last stamp of every actor that has left the shard. An actor that is activated starts
+//! there, so an actor that comes back never sees its clock go back.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -31,8 +31,8 @@ pub(crate) struct Shard {
     places: Places,
     blocks: Vec<Option<NonNull<u8>>>,
     floor: u64,
-    /// Activations so far; each actor's generation is its number, so no two activations of a residence share one.
-    activations: u64,
+    /// Generation of the last activation: no two activations in one worker share one, whatever residence they belong to.
+    generation: u64,
 }
 
 // SAFETY: the blocks belong to the arena of the same worker, which moves together with the shard.
@@ -60,7 +60,7 @@ impl Shard {
     }
 
     fn new(epoch: Epoch, actors_max: u32, places: Places, blocks: Vec<Option<NonNull<u8>>>) -> Self {
-        Self { epoch, gate_closed: false, live: 0, actors_max, places, blocks, floor: 0, activations: 0 }
+        Self { epoch, gate_closed: false, live: 0, actors_max, places, blocks, floor: 0, generation: 0 }
     }
 
     /// The slot of `key`, if it may have one. A dense one may be vacant: look at its header.
@@ -73,7 +73,8 @@ impl Shard {
         self.slot(layout, index)
     }
 
-    /// Where `key` most probably lies, found without looking at any actor. It may be vacant or another's: look at its header.
+    /// Where `key` most probably lies, found without looking at any actor. It may be vacant or another's: look at its
+    /// header.
     #[inline]
     pub(crate) fn hint(&self, layout: &SlotLayout, key: ActorKey) -> Option<SlotRef> {
         let index = match &self.places {
@@ -136,23 +137,30 @@ impl Shard {
             return Err(ShardFull);
         }
         self.live += 1;
-        self.activations += 1;
+        self.generation += 1;
         // SAFETY: the slot lies in a block of this shard, and only this worker follows it.
         unsafe {
             let header = &mut *slot.header.as_ptr();
             assert!(!header.is_live(), "C2: a slot is given to one actor");
             header.key = key;
             header.set_hlc(self.floor);
-            *slot.generation.as_ptr() = self.activations;
+            *slot.generation.as_ptr() = self.generation;
         }
         Ok(slot)
     }
 
+    /// Numbers the generations of this residence apart from those of all others of its worker.
+    pub(crate) fn residence(mut self, number: u64) -> Self {
+        // A million million activations of one residence, sixteen million residences.
+        self.generation = number << 40;
+        self
+    }
+
     /// Gives a live actor a new generation, so that timers of the old one find it gone.
     pub(crate) fn renew(&mut self, slot: SlotRef) {
-        self.activations += 1;
+        self.generation += 1;
         // SAFETY: as in `activate`.
-        unsafe { *slot.generation.as_ptr() = self.activations };
+        unsafe { *slot.generation.as_ptr() = self.generation };
     }
 
     /// Removes a live actor.
@@ -198,6 +206,11 @@ mod tests {
         unsafe { &mut *slot.header.as_ptr() }
     }
 
+    /// Whether to leave, and who.
+    fn ops() -> impl Strategy<Value = Vec<(bool, u64)>> {
+        prop::collection::vec((prop::bool::weighted(0.4), 100..164u64), 0..300)
+    }
+
     fn check(dense: bool, ops: Vec<(bool, u64)>) -> Result<(), TestCaseError> {
         let mut arena = SlotArena::new(SlotLayout::new(4096));
         let layout = *arena.layout();
@@ -239,12 +252,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_hashed_shard_holds_what_was_activated_and_not_stopped(ops in prop::collection::vec((prop::bool::weighted(0.4), 100..164u64), 0..300)) {
+        fn a_hashed_shard_holds_what_was_activated_and_not_stopped(ops in ops()) {
             check(false, ops)?;
         }
 
         #[test]
-        fn a_dense_shard_holds_what_was_activated_and_not_stopped(ops in prop::collection::vec((prop::bool::weighted(0.4), 100..164u64), 0..300)) {
+        fn a_dense_shard_holds_what_was_activated_and_not_stopped(ops in ops()) {
             check(true, ops)?;
         }
     }

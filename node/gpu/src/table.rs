@@ -1,20 +1,23 @@
 //! From key to slot: the open-addressing table of one hashed shard, touched by its worker only.
 //!
-//! Linear probing over a power of two of 8-byte entries, at most three quarters full. An entry holds the slot and the lower half of
-//! the key's hash; the key itself stands in the slot, which a search looks at only where the halves are equal.
+//! Linear probing over a power of two of 8-byte entries, at most three quarters full. An entry holds the slot and the
+//! lower half of the key's hash; the key itself stands in the slot, which a search looks at only where the halves are
+//! equal.
 //!
-//! **Invariant P**: for an entry with home position h that lies at position p, no position from h to p (cyclically, p excluded) is
-//! empty. A search may therefore stop at the first empty position, and it does stop, for a quarter of the table is empty.
+//! **Invariant P**: for an entry with home position h that lies at position p, no position from h to p (cyclically, p
+//! excluded) is empty. A search may therefore stop at the first empty position, and it does stop, for a quarter of the
+//! table is empty.
 //!
-//! Deletion shifts back instead of leaving a tombstone. The removed position is a hole; the entries after it are looked at in
-//! order up to the first empty position. An entry at p with home h moves into the hole at o if and only if o lies cyclically in
-//! [h, p): then and only then would the hole break P for it, and at o it keeps P, because what lies between h and o is
-//! untouched and full. Its old place is the new hole. When an empty position is reached no entry's way leads over the hole: an entry
-//! beyond that position with its home before it would have broken P already. So P holds again and nothing remains of the removed entry:
-//! probe chains depend on what the table holds now, not on how many deletions came before.
+//! Deletion shifts back instead of leaving a tombstone. The removed position is a hole; the entries after it are looked
+//! at in order up to the first empty position. An entry at p with home h moves into the hole at o if and only if o lies
+//! cyclically in [h, p): then and only then would the hole break P for it, and at o it keeps P, because what lies
+//! between h and o is untouched and full. Its old place is the new hole. When an empty position is reached no entry's
+//! way leads over the hole: an entry beyond that position with its home before it would have broken P already. So P
+//! holds again and nothing remains of the removed entry: probe chains depend on what the table holds now, not on how
+//! many deletions came before.
 //!
-//! Growth doubles the table and enters everything anew: amortised O(1) per insertion, bounded by the shard's actors (C9). The
-//! home comes from the half of the hash that the entry holds, so neither growth nor deletion looks at keys.
+//! Growth doubles the table and enters everything anew: amortised O(1) per insertion, bounded by the shard's actors
+//! (C9). The home comes from the half of the hash that the entry holds, so neither growth nor deletion looks at keys.
 #![allow(unsafe_code)]
 
 use std::{io, ptr::NonNull, slice};
@@ -52,7 +55,8 @@ impl Default for KeyTable {
 impl KeyTable {
     #[inline]
     fn entries(&self) -> &[Entry] {
-        // SAFETY: a piece of this many entries that belongs to this table; zeroes are empty entries. Dangling where there are none.
+        // SAFETY: a piece of this many entries that belongs to this table; zeroes are empty entries. Dangling where
+        // there are none.
         unsafe { slice::from_raw_parts(self.entries.as_ptr(), self.capacity) }
     }
 

@@ -1,16 +1,17 @@
 //! The bounded timer wheel of a worker: milliseconds, six levels of 256 slots (C7, C9).
 //!
-//! A timer due at t lies in the level of the highest byte in which t differs from the wheel's time, in the slot of that byte.
-//! As time passes into the range of an occupied slot of a higher level, its timers are entered anew, each at least one level
-//! lower; those whose time has come leave in order.
+//! A timer due at t lies in the level of the highest byte in which t differs from the wheel's time, in the slot of that
+//! byte. As time passes into the range of an occupied slot of a higher level, its timers are entered anew, each at
+//! least one level lower; those whose time has come leave in order.
 //!
-//! **Order.** Timers leave by time, equal ones in the order they were set. Slots are queues. Two timers of equal time t lie in one
-//! slot whenever both are in the wheel: the level depends on t and the wheel's time only. A later one is always appended behind
-//! the earlier, and moving a slot down enters its queue front to back into slots that are empty: the slots below cover only
-//! the range that time has just entered, and a timer of that range lay in the slot above until now.
+//! **Order.** Timers leave by time, equal ones in the order they were set. Slots are queues. Two timers of equal time t
+//! lie in one slot whenever both are in the wheel: the level depends on t and the wheel's time only. A later one is
+//! always appended behind the earlier, and moving a slot down enters its queue front to back into slots that are empty:
+//! the slots below cover only the range that time has just entered, and a timer of that range lay in the slot above
+//! until now.
 //!
-//! Everything is bounded by the number of timers given at the start; the occupancy maps make a jump of the clock cost the
-//! occupied slots it passes, not its length.
+//! Everything is bounded by the number of timers given at the start; the occupancy maps make a jump of the clock cost
+//! the occupied slots it passes, not its length.
 
 use ringfleet_abi::Envelope;
 
@@ -99,7 +100,8 @@ impl TimerWheel {
         self.enter(node);
     }
 
-    /// A time at which [`TimerWheel::pop_due`] may have something to do, never later than the next timer; `None` if there is none.
+    /// A time at which [`TimerWheel::pop_due`] may have something to do, never later than the next timer; `None` if
+    /// there is none.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         let (level, slot) = self.next_slot()?;
         Some(self.slot_start(level, slot))
@@ -225,7 +227,10 @@ mod tests {
         #[test]
         fn timers_leave_by_time_and_equal_ones_in_the_order_they_were_set(
             start in prop_oneof![Just(0u64), Just((1u64 << 32) - 300), 0..1u64 << 40],
-            steps in prop::collection::vec((prop::collection::vec((0u64..600, 0u32..24, 0u32..3), 0..8), 0u64..1200, 0u32..20), 1..60),
+            steps in prop::collection::vec(
+                (prop::collection::vec((0u64..600, 0u32..24, 0u32..3), 0..8), 0u64..1200, 0u32..20),
+                1..60,
+            ),
         ) {
             let mut wheel = TimerWheel::new(1000, start);
             let mut model: Vec<(u64, u64, u32)> = Vec::new();
@@ -251,7 +256,8 @@ mod tests {
                 due.sort_by_key(|(due, name, _)| (*due, *name));
                 model.retain(|(due, ..)| *due > now);
                 for (due, name, _) in due {
-                    prop_assert_eq!(wheel.pop_due(now).map(|timer| (timer.due_ms, timer.generation)), Some((due, name)));
+                    let popped = wheel.pop_due(now).map(|timer| (timer.due_ms, timer.generation));
+                    prop_assert_eq!(popped, Some((due, name)));
                 }
                 prop_assert_eq!(wheel.pop_due(now), None);
                 prop_assert_eq!(wheel.len() as usize, model.len());

@@ -137,6 +137,28 @@ fn a_failed_actor_stays_failed_and_the_failed_handling_sends_nothing() {
 }
 
 #[test]
+fn what_a_handler_sent_before_it_failed_does_not_leave() {
+    let mut rig = rig(HASHED);
+    let answer = rig.ask::<Counter, _>(COUNTERS, 1, &Doomed { to: 2 });
+    assert_eq!(answer.as_verdict().map(|(_, body)| body.fault), Some(Fault::User(7).code()));
+    let total = rig.device.total();
+    assert_eq!((total.sent, total.timers_now, total.handled, total.in_flight()), (0, 0, 0, 0));
+    assert_eq!(rig.total(2), (0, 0));
+    rig.check_conservation();
+}
+
+#[test]
+fn no_two_messages_of_an_actor_carry_one_stamp() {
+    let mut rig = rig(HASHED);
+    for number in 1..=4 {
+        rig.run(&[ask::<Counter, _>(COUNTERS, 1, number, &Twice {})]);
+    }
+    let stamps: Vec<u64> = rig.out.iter().map(|reply| reply.hlc).collect();
+    assert_eq!(stamps.len(), 8);
+    assert!(stamps.windows(2).all(|pair| pair[0] < pair[1]), "C6: {stamps:?}");
+}
+
+#[test]
 fn a_restarted_actor_begins_anew_and_its_timers_find_it_gone() {
     let spec = SetSpec { restart: RestartMode::Restart, ..counters(HASHED) };
     let mut rig = Rig::new(&CpuDeviceConfig::DEFAULT, &[spec]);

@@ -93,7 +93,8 @@ fn what_cannot_be_assigned_is_refused_and_a_repetition_is_answered_again() {
 fn a_route_is_flushed_only_when_everything_sent_before_has_been_consumed() {
     let mut rig = rig(&tiny(2));
     let (w0, w1) = (WorkerIndex(0), WorkerIndex(1));
-    // Actor 0 lives in worker 0 and passes 40 messages on to actor 1 in worker 1, which does not run: 8 fill the ring, 32 spill.
+    // Actor 0 lives in worker 0 and passes 40 messages on to actor 1 in worker 1, which does not run: 8 fill the ring,
+    // 32 spill.
     for _ in 0..40 {
         rig.push(&[tell::<Counter, _>(COUNTERS, 0, &Pass { to: 1, amount: 1 })]);
         rig.device.step(w0);
@@ -178,6 +179,9 @@ fn controls_are_carried_out_past_the_lease_and_before_a_renewal_takes_effect() {
     rig.device.submit(Control::Lease { deadline_ns: 0 }).expect("room");
     rig.settle();
     rig.push(&[add(1)]);
+    rig.device.submit(Control::Release { shard: shard(2), epoch: Epoch(1) }).expect("room");
+    rig.settle();
+    assert!(rig.saw(Status::Released { shard: shard(2), epoch: Epoch(1) }), "past the lease");
     rig.device.submit(Control::Release { shard: shard(1), epoch: Epoch(1) }).expect("room");
     rig.device.submit(Control::Lease { deadline_ns: u64::MAX }).expect("room");
     rig.settle();

@@ -127,6 +127,8 @@ fn an_idle_device_wakes_for_every_message() {
             ask::<Counter, _>(COUNTERS, key, number, &Get {}),
         ]);
         live.wait("the answer", |live| live.out.pop().is_some_and(|answer| answer.to_key as u32 == number));
+        // The host has woken one worker; the other is woken by that one, or only by its next look after 100 ms.
+        live.wait("the message passed on", |live| live.device.total().handled == u64::from(number) * 3);
     }
     live.rest(6000);
     assert_eq!(live.device.total().handled, 9000);

@@ -3,7 +3,7 @@
 mod common;
 
 use common::*;
-use ringfleet_abi::{Control, DeadReason, Epoch, KeySpace, ShardIndex, Status, Verdict};
+use ringfleet_abi::{Control, DeadReason, Epoch, KeySpace, ShardId, ShardIndex, Status, Verdict, WorkerIndex};
 use ringfleet_actor::Fault;
 use ringfleet_gpu::{CpuDeviceConfig, Device};
 
@@ -111,4 +111,26 @@ fn timers_fire_by_time_and_equal_ones_in_the_order_they_were_set() {
     rig.advance_ms(300);
     rig.settle();
     assert_eq!(rig.total(1).0, 1_234_567);
+}
+
+#[test]
+fn a_fired_timer_of_an_earlier_residence_does_not_reach_the_actor_of_the_next() {
+    let mut rig = Rig::new(&tiny(1), &[counters(KeySpace::Hashed)]);
+    let worker = WorkerIndex(0);
+    rig.run(&[tell::<Counter, _>(COUNTERS, 1, &Later { amount: 5, delay_ms: 10, times: 1 })]);
+    rig.advance_ms(10);
+    // The timer goes into the own ring and stays there for a round.
+    rig.device.step(worker);
+    assert_eq!(rig.device.total().ring_out - rig.device.total().ring_in, 1);
+    let shard = ShardId::new(COUNTERS, KeySpace::Hashed.shard_of(8, 1).expect("hashed"));
+    rig.device.submit(Control::Release { shard, epoch: Epoch(1) }).expect("room");
+    rig.device.submit(Control::Assign { shard, epoch: Epoch(2), worker }).expect("room");
+    rig.device.submit(Control::Pause).expect("room");
+    rig.device.step(worker);
+    rig.device.submit(Control::Resume).expect("room");
+    // The ingress comes first in this round or the next: the actor is there again when the timer arrives, or it is gone.
+    rig.run(&[tell::<Counter, _>(COUNTERS, 1, &Add { amount: 1 })]);
+    assert_eq!(rig.total(1), (1, 1));
+    assert_eq!(rig.device.total().dead[DeadReason::ActorGone as usize], 1);
+    rig.check_conservation();
 }

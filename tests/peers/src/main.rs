@@ -1,10 +1,11 @@
 //! The tell rate of Ringfleet's CPU device beside `kameo` and `ractor`, in one run:
 //! `cargo run --release --manifest-path tests/peers/Cargo.toml [ACTORS [THREADS]]`.
 //!
-//! The same work for all: every actor has 64 bytes of state and starts with one message in flight; handling a message reads and
-//! writes the state and tells an actor chosen at random, a given number of times. Peers run on tokio with as many threads as
-//! Ringfleet has workers, with unbounded mailboxes and the cheapest send that they have. The time is from the first message pushed
-//! to the last handled; afterwards every actor is asked how often it was told, and the sum must be what was sent.
+//! The same work for all: every actor has 64 bytes of state and starts with one message in flight; handling a message
+//! reads and writes the state and tells an actor chosen at random, a given number of times. Peers run on tokio with as
+//! many threads as Ringfleet has workers, with unbounded mailboxes and the cheapest send that they have. The time is
+//! from the first message pushed to the last handled; afterwards every actor is asked how often it was told, and the
+//! sum must be what was sent.
 
 mod kameo_hop;
 mod ractor_hop;
@@ -68,6 +69,9 @@ pub struct Outcome {
     pub elapsed_ns: u64,
 }
 
+/// Lets this many actors tell on this often, on this many threads.
+type Run = fn(u64, u64, u16) -> Outcome;
+
 /// Tokens of a peer that have come to their end.
 pub static FINISHED: AtomicU64 = AtomicU64::new(0);
 
@@ -98,7 +102,7 @@ fn main() {
     println!("{actors} actors of 64 bytes, one message in flight each, random targets, {threads} threads");
     println!("{:<24} {:>14} {:>12} {:>12}", "", "messages", "seconds", "M tells/s");
     let mut rates = Vec::new();
-    let contestants: [(&str, u64, fn(u64, u64, u16) -> Outcome); 3] = [
+    let contestants: [(&str, u64, Run); 3] = [
         ("ringfleet cpu device", 200, ringfleet_hop::run),
         ("kameo 0.22.2", 20, kameo_hop::run),
         ("ractor 0.16.5", 20, ractor_hop::run),

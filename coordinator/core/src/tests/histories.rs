@@ -187,6 +187,26 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn commands_come_back_from_their_bytes_and_damage_never_panics(
+        steps in prop::collection::vec(step(), 1..6),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+    ) {
+        let mut cluster = Cluster::new();
+        steps.iter().for_each(|step| take(&mut cluster, step));
+        for (_, command) in &cluster.log {
+            let mut bytes = command.to_bytes().unwrap();
+            prop_assert_eq!(&Command::from_bytes(&bytes).unwrap(), command);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            let _ = Command::from_bytes(&bytes);
+            prop_assert!(Command::from_bytes(&bytes[..at]).is_err());
+        }
+    }
+}
+
 #[test]
 fn the_checker_sees_a_second_owner_in_one_epoch_and_a_falling_epoch() {
     let mut cluster = Cluster::new();

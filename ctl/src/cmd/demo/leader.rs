@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ringfleet_actors::counter::{Add, Count, Counter, Read};
 use ringfleet_actor::ActorRef;
+use ringfleet_actors::counter::{Add, Count, Counter, Read};
 use ringfleet_client::Session;
 
 use crate::app::{App, Cluster};
@@ -67,7 +67,7 @@ async fn go_on(
     let killed_at = app.env.now();
     let documents = document::parse("counter.yaml", ringfleet_actors::flights::COUNTER_YAML)?;
     for located in documents {
-        apply::apply(&operator, located.set, true).await.map_err(|error| error.during("applying counter"))?;
+        apply::apply(&operator, located.set, &located.place, true).await?;
     }
     let applied = app.env.now() - killed_at;
     let used = use_counters(session).await?;

@@ -84,13 +84,14 @@ pub async fn run(app: &App, args: &DemoArgs) -> CtlResult {
     config.proxied = args.chaos;
     config.log = app.global.log.clone().unwrap_or(config.log);
     let mut cluster = LocalCluster::create(&app.env, &config)?;
-    let outcome = tokio::select! {
-        outcome = story(app, args, events, &mut cluster) => outcome,
-        () = asked_to_stop() => Err(CtlError::failed("demo", "interrupted")),
+    let (outcome, interrupted) = tokio::select! {
+        outcome = story(app, args, events, &mut cluster) => (outcome, false),
+        () = asked_to_stop() => (Err(CtlError::failed("demo", "interrupted")), true),
     };
     let stopped = cluster.stop_all(STOP_PATIENCE).await;
     drop(cluster);
-    finish(folder, args.keep || outcome.is_err())?;
+    // The logs of a failure explain it.
+    finish(folder, args.keep || outcome.is_err() && !interrupted)?;
     let mut checks = outcome?;
     let killed = stopped?;
     checks.check("every process stopped when asked", killed.is_empty(), || format!("killed: {}", killed.join(", ")));
@@ -118,7 +119,7 @@ async fn story(app: &App, args: &DemoArgs, events: feed::Events, cluster: &mut L
     for located in document::parse("flights.yaml", ringfleet_actors::flights::SETS_YAML)? {
         operator.deadline = app.env.now() + CALL_PATIENCE;
         let name = located.set.metadata.name.clone();
-        apply::apply(&operator, located.set, true).await.map_err(|error| error.during(format!("applying {name}")))?;
+        apply::apply(&operator, located.set, &located.place, true).await?;
         eprintln!("applied {name}");
     }
 
@@ -143,11 +144,14 @@ async fn story(app: &App, args: &DemoArgs, events: feed::Events, cluster: &mut L
     drop(chaos);
 
     report_feed(&fed, &session, took);
-    checks.check("a second set was applied and used before the stream ended", meanwhile.used, || meanwhile.what.clone());
+    checks
+        .check("a second set was applied and used before the stream ended", meanwhile.used, || meanwhile.what.clone());
     let counters = session.counters();
-    checks.check("every message was acknowledged, none lost (C3)", counters.outstanding() == 0 && counters.lost == 0, || {
-        format!("{counters:?}")
-    });
+    checks.check(
+        "every message was acknowledged, none lost (C3)",
+        counters.outstanding() == 0 && counters.lost == 0,
+        || format!("{counters:?}"),
+    );
 
     let before = wait_quiet(app, &pages).await?;
     tracing::debug!(?before, "quiet");
@@ -214,7 +218,8 @@ async fn conservation(app: &App, pages: &[String]) -> CtlResult<Conservation> {
     let mut sum = Conservation::default();
     for page in pages {
         let text = http::get(&app.env, page, "/metrics", CALL_PATIENCE).await?;
-        sum.add(&Metrics::parse(&text)).map_err(|cause| CtlError::failed(format!("reading the counters of {page}"), cause))?;
+        sum.add(&Metrics::parse(&text))
+            .map_err(|cause| CtlError::failed(format!("reading the counters of {page}"), cause))?;
     }
     Ok(sum)
 }

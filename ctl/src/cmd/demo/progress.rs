@@ -90,8 +90,7 @@ impl Progress {
 /// `n1:38 n2:37 n3:37`
 async fn where_shards_are(operator: &Cluster) -> Option<String> {
     let now = operator.env.now();
-    let patient =
-        Cluster { client: operator.client.clone(), env: operator.env.clone(), deadline: now + LOOK_PATIENCE };
+    let patient = Cluster { client: operator.client.clone(), env: operator.env.clone(), deadline: now + LOOK_PATIENCE };
     let directory = get::directory(&patient).await.ok()?;
     let mut counts: BTreeMap<String, u32> = BTreeMap::new();
     for shard in &directory.shards {

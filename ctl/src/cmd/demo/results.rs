@@ -83,9 +83,8 @@ where
             });
         }
     };
-    let tasks: Vec<_> = (0..ASKERS)
-        .map(|_| env.spawn("asker", asker(round.clone(), session.clone())).abort_on_drop())
-        .collect();
+    let tasks: Vec<_> =
+        (0..ASKERS).map(|_| env.spawn("asker", asker(round.clone(), session.clone())).abort_on_drop()).collect();
     for task in tasks {
         task.await;
     }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ringfleet_abi::hash::mix64;
 use ringfleet_abi::{ActorId, Envelope, Flags, KeySpace, SessionId, SetId, WorkerIndex};
-use ringfleet_kernels::device_type::shipped_by_name;
+use ringfleet_kernels::device_type::by_name;
 use ringfleet_kernels::layout::{SetEntry, ShardEntry};
 use ringfleet_kernels::source::SEED_KERNEL;
 use ringfleet_kernels::{DeviceType, Geometry, Kind, Variant};
@@ -32,6 +32,7 @@ struct Scenario {
     hot: u32,
     burst: u32,
     hashed: bool,
+    rounds: u32,
     geometry: Geometry,
     variant: Variant,
 }
@@ -48,7 +49,7 @@ struct World {
 
 impl World {
     fn new(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<Self> {
-        let ty = shipped_by_name(scenario.ty).ok_or("no such type")?;
+        let ty = by_name(scenario.ty).ok_or("no such type")?;
         let g = scenario.geometry;
         let per_worker = (4096 / g.workers).clamp(1, 4);
         let shards = (g.workers * per_worker) as u16;
@@ -68,7 +69,8 @@ impl World {
         };
         let variant = Variant { seed: true, ..scenario.variant };
         let cache = PathBuf::from(std::env::var("RINGFLEET_CUBIN_CACHE").unwrap_or_else(|_| "/tmp/ringfleet-cubin".into()));
-        let resident = Resident::new(gpu.clone(), g, variant, std::slice::from_ref(&ty), &capacity, &cache)?;
+        let mut resident = Resident::new(gpu.clone(), g, variant, std::slice::from_ref(&ty), &capacity, &cache)?;
+        resident.memory.params.rounds_max = scenario.rounds;
         let owner: Vec<u16> = (0..shards).map(|shard| shard / per_worker as u16).collect();
         let entries: Vec<ShardEntry> = (0..u64::from(shards))
             .map(|shard| ShardEntry {
@@ -114,11 +116,16 @@ impl World {
         let r = &self.resident;
         let placed = DeviceMemory::new(&r.gpu, 16)?;
         let kind = match scenario.ty {
-            "hop" => self.kind("Hop"),
+            "hop" => self.kind("Step"),
+            "hotspot" => self.kind("Hop"),
             "relay" => self.kind("Start"),
             other => return Err(format!("{other} is not seeded").into()),
         };
-        let stride = if scenario.ty == "relay" { scenario.actors / 2 + 7 } else { 0 };
+        let stride = match scenario.ty {
+            "relay" => scenario.actors / 2 + 7,
+            "hop" => 1,
+            _ => 0,
+        };
         let mut seed = Vec::new();
         for word in [12345_u64, scenario.actors, stride] {
             seed.extend_from_slice(&word.to_ne_bytes());
@@ -162,7 +169,7 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
 fn throughput(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     let world = World::new(gpu, scenario)?;
     let seeded = world.seed(scenario)?;
-    let expected = (scenario.ty == "hop").then(|| seeded * u64::from(scenario.left));
+    let expected = (scenario.ty != "relay").then(|| seeded * u64::from(scenario.left));
     let began = Instant::now();
     world.resident.launch()?;
     let mut last = 0;
@@ -211,22 +218,59 @@ fn throughput(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
         total.spilled,
         total.dead_total(),
     );
-    if scenario.variant.profile {
-        let mut ticks = vec![0_u64; g.workers as usize * 8];
-        world.resident.memory.profile.read(0, &mut ticks, &world.resident.copy)?;
-        let names = ["exchange", "choose", "stage", "resolve", "handle", "send", "idle", "handle-2"];
-        let line: Vec<String> = names
-            .iter()
-            .enumerate()
-            .map(|(at, name)| {
-                let sum: u64 = ticks.chunks_exact(8).map(|worker| worker[at]).sum();
-                format!("{name} {:.0}", sum as f64 / total.batches.max(1) as f64)
-            })
-            .collect();
-        println!("    ticks per batch: {}", line.join("  "));
+    print_phases(&world, scenario)?;
+    if check != "ok" || scenario.hot != 0 {
+        print_workers(&world)?;
     }
     if scenario.ty == "relay" {
         check_records(&world, scenario)?;
+    }
+    Ok(())
+}
+
+/// Clock ticks of each phase of a round, per batch.
+fn print_phases(world: &World, scenario: &Scenario) -> Outcome<()> {
+    if !scenario.variant.profile {
+        return Ok(());
+    }
+    let mut ticks = vec![0_u64; scenario.geometry.workers as usize * 8];
+    world.resident.memory.profile.read(0, &mut ticks, &world.resident.copy)?;
+    let batches = world.resident.total()?.batches.max(1);
+    let names = ["exchange", "choose", "stage", "resolve", "handle", "send", "idle"];
+    let line: Vec<String> = names
+        .iter()
+        .enumerate()
+        .map(|(at, name)| {
+            let sum: u64 = ticks.chunks_exact(8).map(|worker| worker[at]).sum();
+            format!("{name} {:.0}", sum as f64 / batches as f64)
+        })
+        .collect();
+    println!("    ticks per batch: {}", line.join("  "));
+    Ok(())
+}
+
+/// The workers that stand out.
+fn print_workers(world: &World) -> Outcome<()> {
+    let mut rows = Vec::new();
+    for worker in 0..world.resident.geometry.workers {
+        rows.push((worker, world.resident.counters(WorkerIndex(worker as u16))?));
+    }
+    let in_flight: i128 = rows.iter().map(|(_, c)| c.in_flight()).sum();
+    println!("    in flight by the counters {in_flight}");
+    rows.sort_by_key(|(_, c)| std::cmp::Reverse(c.spill_now));
+    let zero = rows.iter().position(|(worker, _)| *worker == 0).unwrap_or(0);
+    for at in [0, 1, rows.len() / 2, rows.len() - 1, zero] {
+        let (worker, c) = &rows[at];
+        println!(
+            "    worker {worker}: spill {} handled {} sent {} batches {} busy {:.1} ms overload rounds {} dead {}",
+            c.spill_now,
+            c.handled,
+            c.sent,
+            c.batches,
+            c.busy_ns as f64 / 1e6,
+            c.overload_rounds,
+            c.dead_total()
+        );
     }
     Ok(())
 }
@@ -253,13 +297,12 @@ fn idle_hop(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     let mut world = World::new(gpu, scenario)?;
     world.resident.launch()?;
     let hops = scenario.left;
-    let mut payload = [0_u8; 32];
-    payload[0..8].copy_from_slice(&1_u64.to_le_bytes());
-    payload[8..16].copy_from_slice(&scenario.actors.to_le_bytes());
-    payload[16..20].copy_from_slice(&hops.to_le_bytes());
-    payload[24..32].copy_from_slice(&7_u64.to_le_bytes());
+    let mut payload = [0_u8; 16];
+    payload[0..8].copy_from_slice(&7_u64.to_le_bytes());
+    payload[8..12].copy_from_slice(&(scenario.actors as u32).to_le_bytes());
+    payload[12..16].copy_from_slice(&(hops - 1).to_le_bytes());
     let client = ActorId::client(SessionId(1), 0);
-    let message = Envelope::new(client, ActorId::new(SetId(SET), 0), world.kind("Hop"), Flags::NONE, &payload)?;
+    let message = Envelope::new(client, ActorId::new(SetId(SET), 0), world.kind("Step"), Flags::NONE, &payload)?;
     std::thread::sleep(Duration::from_millis(20));
     let began = Instant::now();
     let worker = world.worker_of(0);
@@ -270,7 +313,7 @@ fn idle_hop(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     // The last hop's sender is an actor, so the end is read off the counters.
     let mut out = [Envelope::default(); 16];
     while world.resident.total()?.handled < u64::from(hops) {
-        let _ = world.egress.poll_egress(&world.resident.memory, &mut out);
+        let _ = world.egress.poll(&world.resident.memory, &mut out);
         if began.elapsed() > Duration::from_secs(5) {
             break;
         }
@@ -286,14 +329,14 @@ fn idle_hop(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
         elapsed.as_secs_f64() * 1e6 / total.handled.max(1) as f64,
         if total.handled == u64::from(hops) { "ok" } else { "TIMEOUT" }
     );
-    Ok(())
+    print_phases(&world, scenario)
 }
 
 fn ask(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     let mut world = World::new(gpu, scenario)?;
     world.resident.launch()?;
     std::thread::sleep(Duration::from_millis(20));
-    let kind = 77;
+    let kind = world.kind("Ping");
     let mut times = Vec::new();
     let mut out = [Envelope::default(); 16];
     let (rounds, warm_up) = (22_000_u32, 2_000);
@@ -309,7 +352,7 @@ fn ask(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
         }
         world.ingress.publish(&world.resident.memory);
         let count = loop {
-            let count = world.egress.poll_egress(&world.resident.memory, &mut out);
+            let count = world.egress.poll(&world.resident.memory, &mut out);
             if count != 0 {
                 break count;
             }
@@ -345,7 +388,9 @@ fn ingress(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     let world = World::new(gpu, scenario)?;
     world.resident.launch()?;
     std::thread::sleep(Duration::from_millis(20));
-    let (kind, asked) = (78_u16, 8_000_000_u64);
+    let tell = scenario.ty == "counter";
+    let (kind, flags) = if tell { (world.kind("Add"), Flags::NONE) } else { (world.kind("Ping"), Flags::ASK) };
+    let asked = 16_000_000_u64;
     let actors = scenario.actors;
     let World { ref resident, mut ingress, mut egress, ref owner, shards, keys, .. } = world;
     let memory = &resident.memory;
@@ -354,7 +399,7 @@ fn ingress(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     let (pushed, answered, pushing) = std::thread::scope(|scope| -> Outcome<(u64, u64, Duration)> {
         let pusher = scope.spawn(move || -> Result<(u64, Duration), String> {
             let client = ActorId::client(SessionId(1), 1);
-            let mut message = Envelope::new(client, ActorId::new(SetId(SET), 0), kind, Flags::ASK, &[1; 8])
+            let mut message = Envelope::new(client, ActorId::new(SetId(SET), 0), kind, flags, &1_u64.to_le_bytes())
                 .map_err(|error| error.to_string())?;
             let (mut sent, mut key) = (0_u64, 0);
             while sent < asked && began.elapsed() < deadline {
@@ -373,15 +418,16 @@ fn ingress(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
         });
         let mut out = vec![Envelope::default(); 4096];
         let mut answered = 0;
-        while answered < asked && began.elapsed() < deadline {
-            answered += egress.poll_egress(memory, &mut out) as u64;
+        while !tell && answered < asked && began.elapsed() < deadline {
+            answered += egress.poll(memory, &mut out) as u64;
         }
         let (sent, pushing) = pusher.join().map_err(|_| "the pushing thread failed")??;
         Ok((sent, answered, pushing))
     })?;
+    while tell && resident.total()?.handled < asked && began.elapsed() < deadline {}
     let elapsed = began.elapsed();
-    let total = resident.total()?;
-    let handled = total.handled;
+    let handled = resident.total()?.handled;
+    let answered = if tell { handled } else { answered };
     set_stop(memory, true);
     resident.run.synchronize()?;
     println!(
@@ -433,10 +479,10 @@ pub fn main() -> Outcome<()> {
         let scenario = parse(&argument, gpu.multiprocessors)?;
         let what = argument.split(',').next().unwrap_or_default();
         let result = match what {
-            "hop" | "relay" => throughput(&gpu, &scenario),
+            "hop" | "hot" | "relay" => throughput(&gpu, &scenario),
             "idle" => idle_hop(&gpu, &scenario),
             "ask" => ask(&gpu, &scenario),
-            "ingress" => ingress(&gpu, &scenario),
+            "ingress" | "tell" => ingress(&gpu, &scenario),
             "baseline" => baseline(&gpu, &scenario),
             other => Err(format!("no scenario {other}").into()),
         };
@@ -458,7 +504,9 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
         name: text.to_owned(),
         ty: match name {
             "relay" => "relay",
+            "hot" => "hotspot",
             "ask" | "ingress" => "echo",
+            "tell" => "counter",
             _ => "hop",
         },
         actors: 1 << 20,
@@ -467,6 +515,7 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
         hot: 0,
         burst: 1,
         hashed: false,
+        rounds: 0,
         geometry: Geometry::for_multiprocessors(multiprocessors),
         variant: Variant::default(),
     };
@@ -486,6 +535,7 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
             "b" => s.geometry.batch = small,
             "buckets" => s.geometry.buckets = small,
             "spill" => s.geometry.spill_slots = small,
+            "rounds" => s.rounds = small,
             "workers" => s.geometry.workers = small,
             "order" => s.variant.order = number != 0,
             "hlc" => s.variant.hlc = number != 0,

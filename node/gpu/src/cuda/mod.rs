@@ -9,16 +9,23 @@
 //! | [`compile`] | NVRTC, and the cache of cubins |
 //! | [`memory_map`] | all memory of a device, allocated before the launch |
 //! | [`port`] | the host's ends of the rings |
-//! | [`kernel`] | load, launch, stop |
+//! | [`kernel`] | load, launch |
+//! | `tables`, `ranges` | sets, shards, routes and memory as the host keeps them: no driver call, tested without a GPU |
+//! | [`device`] | [`CudaDevice`]: `trait Device` |
 //!
-//! Not yet: `trait Device` for this (controls, statuses, verdict order), a process of its own per GPU, more than one GPU.
+//! Not yet: a process of its own per GPU, more than one GPU, timers.
 
 pub mod compile;
+pub mod device;
 pub mod driver;
 pub mod error;
 pub mod kernel;
 pub mod memory_map;
 pub mod port;
 
+mod ranges;
+mod tables;
+
+pub use device::CudaDevice;
 pub use error::CudaError;
 pub use kernel::Resident;

@@ -115,34 +115,34 @@ impl EgressPort {
     }
 
     /// Takes envelopes that workers sent to the host, in order per worker, and returns how many.
-    pub fn poll_egress(&mut self, memory: &MemoryMap, out: &mut [Envelope]) -> usize {
+    pub fn poll(&mut self, memory: &MemoryMap, out: &mut [Envelope]) -> usize {
         let mut taken = 0;
         for worker in 0..self.head.len() {
             let tail = word32(memory, offset_of!(HostPage, egress_tail) + worker * 4).load(Ordering::Relaxed);
-            let head = self.head[worker];
-            if tail == head {
-                continue;
-            }
-            // Acquire: pairs with the worker's system-scope fence before it published the tail.
-            fence(Ordering::Acquire);
-            let ready = tail.wrapping_sub(head);
-            assert!(ready <= self.egress_slots, "C9: an egress ring's tail is {ready} slots ahead of its head");
-            let count = (ready as usize).min(out.len() - taken);
-            for k in 0..count {
-                let at = (head.wrapping_add(k as u32) & (self.egress_slots - 1)) as usize;
-                // SAFETY: a published slot that is not yet given back: the worker does not write it.
-                out[taken + k] = unsafe { memory.egress.at::<Envelope>(worker * self.egress_slots as usize + at).read() };
-            }
-            taken += count;
-            self.head[worker] = head.wrapping_add(count as u32);
-            // Release: our reads of these slots are over.
-            word32(memory, offset_of!(HostPage, egress_head) + worker * 4)
-                .store(self.head[worker], Ordering::Release);
-            if taken == out.len() {
-                break;
+            if tail != self.head[worker] && taken < out.len() {
+                taken += self.take(memory, worker, tail, &mut out[taken..]);
             }
         }
         taken
+    }
+
+    fn take(&mut self, memory: &MemoryMap, worker: usize, tail: u32, out: &mut [Envelope]) -> usize {
+        let head = self.head[worker];
+        // Acquire: pairs with the worker's system-scope fence before it published the tail.
+        fence(Ordering::Acquire);
+        let ready = tail.wrapping_sub(head);
+        assert!(ready <= self.egress_slots, "C9: an egress ring's tail is {ready} slots ahead of its head");
+        let count = (ready as usize).min(out.len());
+        let ring = worker * self.egress_slots as usize;
+        for (k, place) in out[..count].iter_mut().enumerate() {
+            let at = (head.wrapping_add(k as u32) & (self.egress_slots - 1)) as usize;
+            // SAFETY: a published slot that is not yet given back: the worker does not write it.
+            *place = unsafe { memory.egress.at::<Envelope>(ring + at).read() };
+        }
+        self.head[worker] = head.wrapping_add(count as u32);
+        // Release: our reads of these slots are over.
+        word32(memory, offset_of!(HostPage, egress_head) + worker * 4).store(self.head[worker], Ordering::Release);
+        count
     }
 }
 

@@ -13,6 +13,13 @@ const STATUS_RESERVE: u32 = 4;
 
 /// A dense shard with more keys than this, and many more than it may hold actors, finds them through a table.
 const DENSE_KEYS_INDEXED: u64 = 1 << 16;
+/// A dense shard with more keys than this finds them through a table, however many actors it may hold: the index of its
+/// blocks would take megabytes before the first actor.
+const DENSE_KEYS_INDEXED_MAX: u64 = 1 << 26;
+
+fn dense_keys_max(actors_max: u32) -> u64 {
+    DENSE_KEYS_INDEXED.max(4 * u64::from(actors_max)).min(DENSE_KEYS_INDEXED_MAX)
+}
 
 impl Worker {
     /// Carries out what has been submitted; says whether there was anything. Bounded by the control ring.
@@ -77,12 +84,13 @@ impl Core {
             return self.report(failed);
         };
         let resident = match entry.map.range(shard.index) {
-            Some((first, keys)) if keys <= DENSE_KEYS_INDEXED.max(4 * u64::from(entry.actors_per_shard)) => {
+            Some((first, keys)) if keys <= dense_keys_max(entry.actors_per_shard) => {
                 Shard::dense(epoch, first, keys, entry.actors_per_shard, entry.arena.layout())
             }
             _ => Shard::hashed(epoch, entry.actors_per_shard),
         };
-        *place = Some(Box::new(resident));
+        self.residences += 1;
+        *place = Some(Box::new(resident.residence(self.residences)));
         entry.resident += 1;
         self.report(Status::Assigned { shard, epoch, worker });
     }

@@ -4,33 +4,26 @@
 use std::slice;
 
 use ringfleet_abi::envelope::FLAGS_SHIFT;
-use ringfleet_abi::{Consumer, DeadReason, Envelope, Flags, Hlc, SetId, Verdict, VerdictBody};
+use ringfleet_abi::{Consumer, DeadReason, Envelope, Flags, Hlc, SetId, Verdict};
 use ringfleet_actor::{Ctx, Fault, Target, TypeDescriptor};
 
+use super::answer::Origin;
 use super::{Core, FiredTimer, NS_PER_MS, Outbox};
 use crate::arena::{Header, SlotRef};
 use crate::memory::HeapRing;
 use crate::sets::SetTable;
 use crate::timers::Timer;
 
-/// How many messages ahead an actor is fetched from memory. A handling takes 30 to 60 ns and memory 100 or more, so sixteen
-/// keep the processor's miss buffers busy. Staging one for each handled was a third faster than staging sixteen at once: a
-/// burst of fetches fills those buffers and then stands still.
-const AHEAD: u32 = 16;
+/// How many messages ahead an actor is fetched from memory. A handling takes 30 to 60 ns and memory 100 to 200, so
+/// eight are enough; sixteen and thirty-two were no faster. Staging one for each handled was a third faster than
+/// staging sixteen at once: a burst of fetches fills the processor's miss buffers and then stands still.
+const AHEAD: u32 = 8;
 
 /// In the own lane this flag marks a fired timer; its generation is the next of `fired`. Elsewhere the flag is refused.
-const FIRED: Flags = Flags::SPARE;
+pub(super) const FIRED: Flags = Flags::SPARE;
 
 /// Flags of what is no plain message.
 const SPECIAL_BITS: u16 = (Flags::MARKER.bits() | Flags::CONTROL.bits() | FIRED.bits()) << FLAGS_SHIFT;
-
-/// Where a message came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Origin {
-    Ring,
-    /// The ingress, with the position that a verdict names.
-    Ingress(u64),
-}
 
 /// What staging found out. A hint: the handling looks again at who lies in the slot.
 #[derive(Clone, Copy)]
@@ -65,8 +58,8 @@ impl Core {
         self.run(input, count, Self::take_from_ingress);
     }
 
-    /// Takes the first `count` envelopes of an input in order, with their actors fetched [`AHEAD`] messages ahead, and the table
-    /// entries that lead to them twice as far.
+    /// Takes the first `count` envelopes of an input in order, with their actors fetched [`AHEAD`] messages ahead, and
+    /// the table entries that lead to them twice as far.
     #[inline(always)]
     fn run(&mut self, input: &mut Consumer<HeapRing>, count: u32, take: impl Fn(&mut Self, &Envelope, Staged)) {
         let mut staged = [NOTHING; AHEAD as usize];
@@ -79,6 +72,7 @@ impl Core {
         for at in 0..count {
             if at + 2 * AHEAD < count {
                 self.stage_table(input.peek_ref(at + 2 * AHEAD));
+                prefetch(input.peek_ref((at + 3 * AHEAD).min(count - 1)));
             }
             let place = (at % AHEAD) as usize;
             let found = staged[place];
@@ -88,44 +82,6 @@ impl Core {
             take(self, input.peek_ref(at), found);
         }
         input.release(count);
-    }
-
-    /// Overload: dead-letters what other workers sent. Markers are no messages and are noted.
-    pub(super) fn shed_ring(&mut self, input: &mut Consumer<HeapRing>, count: u32) -> u32 {
-        for at in 0..count {
-            let envelope = input.peek_ref(at);
-            if self.take_marker(envelope) {
-                continue;
-            }
-            self.out.counters.ring_in += 1;
-            if envelope.flags().has(FIRED) {
-                self.fired.pop_front();
-            }
-            self.out.dead(DeadReason::Overloaded);
-        }
-        input.release(count);
-        count
-    }
-
-    /// Overload: refuses what clients sent, dead-letters the rest, as long as verdicts have a place.
-    pub(super) fn shed_ingress(&mut self, input: &mut Consumer<HeapRing>, count: u32) -> u32 {
-        let mut done = 0;
-        while done < count && self.out.has_room_for_verdict() {
-            let envelope = input.peek_ref(done);
-            let origin = self.next_origin();
-            if envelope.is_control() {
-                self.open_gate(envelope);
-            } else if envelope.from_client() && self.is_resident(envelope) {
-                self.refuse(envelope, origin, Verdict::Busy);
-            } else {
-                self.out.counters.ingress_in += 1;
-                let reason = self.whereabouts(envelope).err().unwrap_or(DeadReason::Overloaded);
-                self.dead_letter(envelope, origin, reason, 0);
-            }
-            done += 1;
-        }
-        input.release(done);
-        done
     }
 
     /// Fires due timers into the own lane, while there is room; says whether any.
@@ -178,13 +134,11 @@ impl Core {
     #[inline(always)]
     fn stage_table(&self, envelope: &Envelope) {
         if let Some(entry) = self.sets.get(envelope.to_set)
+            && entry.map.is_hashed()
             && let Some(index) = entry.map.shard_of(envelope.to_key)
             && let Some(shard) = &entry.local[index.0 as usize]
         {
-            let line = shard.table_line(envelope.to_key);
-            if !line.is_null() {
-                prefetch(line);
-            }
+            prefetch(shard.table_line(envelope.to_key));
         }
     }
 
@@ -226,7 +180,7 @@ impl Core {
     }
 
     #[inline]
-    fn next_origin(&mut self) -> Origin {
+    pub(super) fn next_origin(&mut self) -> Origin {
         let position = self.ingress_taken;
         self.ingress_taken += 1;
         Origin::Ingress(position)
@@ -277,7 +231,10 @@ impl Core {
     }
 
     /// The live actor of a message, `None` if it has to be activated, or why it cannot be handled here.
-    fn whereabouts(&self, envelope: &Envelope) -> Result<(Option<SlotRef>, &'static TypeDescriptor), DeadReason> {
+    pub(super) fn whereabouts(
+        &self,
+        envelope: &Envelope,
+    ) -> Result<(Option<SlotRef>, &'static TypeDescriptor), DeadReason> {
         let entry = self.sets.get(envelope.to_set).ok_or(DeadReason::NoSuchSet)?;
         let index = entry.map.shard_of(envelope.to_key).ok_or(DeadReason::NoSuchKey)?;
         let shard = entry.local[index.0 as usize].as_deref().ok_or(DeadReason::NotResident)?;
@@ -375,16 +332,6 @@ impl Core {
         }
     }
 
-    /// A client's ask was handled: without a reply it is told so.
-    fn answer_silence(&mut self, envelope: &Envelope, origin: Origin) {
-        let replied = self.sends.iter().any(|(_, sent)| {
-            sent.flags().has(Flags::REPLY) && sent.to_set == envelope.from_set && sent.to_key == envelope.from_key
-        });
-        if !replied {
-            self.verdict(envelope, origin, Verdict::NoReply, 0);
-        }
-    }
-
     /// A handling failed: it sends nothing, and its actor fails unless the message was none of its kinds.
     #[cold]
     fn fail(&mut self, envelope: &Envelope, slot: SlotRef, ty: &'static TypeDescriptor, origin: Origin, fault: Fault) {
@@ -420,7 +367,7 @@ impl Core {
         }
     }
 
-    fn shard_mut(&mut self, envelope: &Envelope) -> Option<&mut crate::shard::Shard> {
+    pub(super) fn shard_mut(&mut self, envelope: &Envelope) -> Option<&mut crate::shard::Shard> {
         let entry = self.sets.get_mut(envelope.to_set)?;
         let index = entry.map.shard_of(envelope.to_key)?;
         entry.local[index.0 as usize].as_deref_mut()
@@ -447,7 +394,7 @@ impl Core {
         }
     }
 
-    fn take_marker(&mut self, envelope: &Envelope) -> bool {
+    pub(super) fn take_marker(&mut self, envelope: &Envelope) -> bool {
         match envelope.as_route_marker() {
             Some((worker, version)) => {
                 self.markers.push((worker.0, version));
@@ -455,63 +402,6 @@ impl Core {
             }
             None => false,
         }
-    }
-
-    /// A control envelope of the ingress: a gate marker opens its shard's gate; anything else is no message and is dropped.
-    #[cold]
-    fn open_gate(&mut self, envelope: &Envelope) {
-        let Some(id) = envelope.as_gate_marker() else { return };
-        if let Some(entry) = self.sets.get_mut(id.set.0)
-            && let Some(Some(shard)) = entry.local.get_mut(id.index.0 as usize)
-        {
-            shard.gate_closed = false;
-        }
-    }
-
-    fn is_gated(&self, envelope: &Envelope) -> bool {
-        self.sets
-            .get(envelope.to_set)
-            .and_then(|entry| {
-                let index = entry.map.shard_of(envelope.to_key)?;
-                Some(entry.local[index.0 as usize].as_deref()?.gate_closed)
-            })
-            .unwrap_or(false)
-    }
-
-    fn is_resident(&mut self, envelope: &Envelope) -> bool {
-        self.shard_mut(envelope).is_some()
-    }
-
-    /// Does not accept a client's message, nor any later one for its shard until a gate marker comes (C3).
-    #[cold]
-    fn refuse(&mut self, envelope: &Envelope, origin: Origin, verdict: Verdict) {
-        if let Some(shard) = self.shard_mut(envelope) {
-            shard.gate_closed = true;
-        }
-        self.out.counters.refused += 1;
-        self.verdict(envelope, origin, verdict, 0);
-    }
-
-    /// Ends a message that is not handled; a client that asked is told.
-    #[cold]
-    fn dead_letter(&mut self, envelope: &Envelope, origin: Origin, reason: DeadReason, fault: u32) {
-        self.out.dead(reason);
-        if origin == Origin::Ring || !envelope.from_client() || !envelope.flags().has(Flags::ASK) {
-            return;
-        }
-        let verdict = match reason {
-            DeadReason::ActorFailed => Verdict::ActorFailed,
-            DeadReason::HandlerFailed => Verdict::HandlerFailed,
-            DeadReason::NotResident => Verdict::NotResident,
-            _ => Verdict::BadMessage,
-        };
-        self.verdict(envelope, origin, verdict, fault);
-    }
-
-    fn verdict(&mut self, envelope: &Envelope, origin: Origin, verdict: Verdict, fault: u32) {
-        let Origin::Ingress(position) = origin else { return };
-        let body = VerdictBody { position, fault, worker: self.index, kind: envelope.kind };
-        self.out.push_verdict(&Envelope::verdict(envelope, verdict, body, Hlc(self.now_hlc)));
     }
 }
 
@@ -556,7 +446,8 @@ fn takes(ty: &TypeDescriptor, envelope: &Envelope) -> bool {
 /// The state in a slot.
 ///
 /// # Safety
-/// The slot was laid out for states of `ty`, belongs to a resident shard of this worker, and no other reference to its state exists.
+/// The slot was laid out for states of `ty`, belongs to a resident shard of this worker, and no other reference to its
+/// state exists.
 #[inline(always)]
 unsafe fn state_of<'a>(slot: SlotRef, ty: &TypeDescriptor) -> &'a mut [u8] {
     // SAFETY: the layout gives every slot `state_bytes` of its own, aligned to 16; the rest is the caller's promise.

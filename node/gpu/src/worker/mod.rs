@@ -14,24 +14,33 @@
 //!   publish every changed tail once ── publish counters, `ingress_done` last ── wake who sleeps
 //! ```
 //!
-//! **C2, lease.** The deadline is looked at before a batch and before anything of it is published. A worker that finds it passed
-//! keeps its rings, spills and actors as they are; what the batch did is seen by nobody until the lease is renewed. Controls are carried
-//! out all the same: they come from the host itself and are how stale shards are dropped before a renewal. The deadline is read
-//! before the controls, so a worker that sees a renewal has carried out every control submitted before it.
+//! **C2, lease.** The deadline is looked at before a batch and before anything of it is published. A worker that finds
+//! it passed keeps its rings, spills and actors as they are; what the batch did is seen by nobody until the lease is
+//! renewed. Controls are carried out all the same: they come from the host itself and are how stale shards are dropped
+//! before a renewal. The deadline is read before the controls, so a worker that sees a renewal has carried out every
+//! control submitted before it.
 //!
-//! **C3, order.** A sends to B through one lane (see `outbound`) or from the host through one ingress ring; rings are taken from
-//! their head, messages of one batch are handled in the order taken; staging is only a hint. Hence per pair order, whatever
-//! is full. A timer that fires takes the own lane like any message.
+//! **C3, order.** A sends to B through one lane (see `outbound`) or from the host through one ingress ring; rings are
+//! taken from their head, messages of one batch are handled in the order taken; staging is only a hint. Hence per pair
+//! order, whatever is full. A timer that fires takes the own lane like any message.
 //!
-//! **C9, no deadlock.** A worker takes n inputs only while n times what one handling may push has room in its spill. So no
-//! push fails and nobody waits inside a handling. Where a spill is too full for even one input and nothing leaves it for
-//! [`OVERLOAD_AFTER_MS`](ringfleet_abi::limits::OVERLOAD_AFTER_MS), the worker is in **overload** until something leaves: it consumes inputs without running them. Messages
-//! of actors are dead-lettered `overloaded`, those of clients refused, which closes their shard's gate. Two workers whose full rings
-//! face each other thus free each other's ring. Time in which the worker did not run does not count as standing still.
+//! **C9, no deadlock.** A worker takes n inputs only while n times what one handling may push has room in its spill. So
+//! no push fails and nobody waits inside a handling. Where a spill is too full for even one input and nothing leaves it
+//! for [`OVERLOAD_AFTER_MS`](ringfleet_abi::limits::OVERLOAD_AFTER_MS), the worker is in **overload** until something
+//! leaves: it consumes inputs without running them. Messages of actors are dead-lettered `overloaded`, those of clients
+//! refused, which closes their shard's gate. Two workers whose full rings face each other thus free each other's ring.
+//! Time in which the worker did not run does not count as standing still.
 //!
-//! **C7.** A message is counted where it enters (ingress, or sent by a successful handler) and where it ends; in between it
-//! lies in exactly one ring, spill or wheel. Refused messages were never accepted and count only as `refused`.
+//! **C6.** Device now is read once per round and never goes back. A handling is stamped max(actor, message, now) + 1, its
+//! k-th send that + k, and the actor goes on after its last send, so (from, hlc) names a message. What comes through the
+//! ingress with a stamp too far ahead is dead-lettered; between workers stamps are this device's own. Actors that are
+//! activated begin at their shard's floor.
+//!
+//! **C7.** A message is counted where it enters (ingress, or sent by a successful handler) and where it ends; in
+//! between it lies in exactly one ring, spill or wheel. Refused messages were never accepted and count only as
+//! `refused`.
 
+mod answer;
 mod control;
 mod execute;
 mod round;
@@ -171,6 +180,8 @@ struct Core {
     /// Stamps of the ingress beyond this are refused (C6).
     hlc_max: u64,
     now_ns: u64,
+    /// Shards assigned here so far.
+    residences: u64,
     /// Markers found in this round: worker and version.
     markers: Vec<(u16, u64)>,
 }
@@ -194,7 +205,7 @@ struct Outbox {
 
 impl Outbox {
     /// Sends a message to a lane.
-    #[inline]
+    #[inline(always)]
     fn push(&mut self, lane: LaneIndex, envelope: &Envelope) {
         if lane == LANE_NONE {
             return self.dead(DeadReason::NoSuchSet);
@@ -281,6 +292,7 @@ impl Worker {
             now_hlc: 0,
             hlc_max: 0,
             now_ns,
+            residences: 0,
             markers: Vec::new(),
         };
         Self {

@@ -9,8 +9,8 @@ use ringfleet_abi::status::BATCH_BUCKETS;
 use super::{NS_PER_MS, Round, Worker, phase};
 use crate::parker::publish_fence;
 
-/// The most that one round adds to the time for which a spill stood still: a worker that did not run for a second has not been
-/// overloaded for a second, its peers may have stood still with it.
+/// The most that one round adds to the time for which a spill stood still: a worker that did not run for a second has
+/// not been overloaded for a second, its peers may have stood still with it.
 const STALL_STEP_NS_MAX: u64 = 10 * NS_PER_MS;
 
 impl Worker {
@@ -178,7 +178,8 @@ impl Worker {
             return;
         }
         routes.flushed = oldest;
-        // Release: pairs with the acquire of the host, which then finds in the egress ring all that was sent there before.
+        // Release: pairs with the acquire of the host, which then finds in the egress ring all that was sent there
+        // before.
         self.page.workers[self.core.index as usize].flushed.store(oldest, Ordering::Release);
     }
 

@@ -58,6 +58,15 @@ pub struct Pass {
     pub amount: u64,
 }
 
+/// Passes `Add` on to `to`, then fails.
+#[message]
+pub struct Doomed {
+    pub to: u64,
+}
+/// Is answered twice.
+#[message]
+pub struct Twice {}
+
 /// Adds up what it is told.
 #[actor(name = "test.counter", width = lane)]
 #[derive(Default)]
@@ -99,6 +108,16 @@ impl Counter {
     fn on_astray(&mut self, _m: &Astray, ctx: &mut Ctx) {
         ctx.tell(Counter::in_set("nobody", 1), &Add { amount: 1 });
     }
+    fn on_doomed(&mut self, m: &Doomed, ctx: &mut Ctx) {
+        self.messages += 1;
+        ctx.tell(Counter::at(m.to), &Add { amount: 1 });
+        ctx.after(1, &Add { amount: 1 });
+        ctx.fail(7);
+    }
+    fn on_twice(&mut self, _m: &Twice, ctx: &mut Ctx) {
+        ctx.reply(&Total { sum: self.sum, messages: self.messages });
+        ctx.reply(&Total { sum: self.sum, messages: self.messages });
+    }
     fn on_pass(&mut self, m: &Pass, ctx: &mut Ctx) {
         ctx.tell(Counter::at(m.to), &Add { amount: m.amount });
     }
@@ -124,8 +143,8 @@ pub struct Seen {
     pub stamp: u64,
 }
 
-/// Checks the order of what every peer sends it and sends on to four others. Peers 0 to 31 live in the set `test.peer`, the others
-/// in `test.peer.far`.
+/// Checks the order of what every peer sends it and sends on to four others. Peers 0 to 31 live in the set `test.peer`,
+/// the others in `test.peer.far`.
 #[actor(name = "test.peer", width = lane, max_sends = 4)]
 pub struct Peer {
     out: [u32; 64],
@@ -346,6 +365,15 @@ impl Rig {
     /// C7: what is in flight lies in timers, rings and spills, and nowhere else.
     pub fn check_conservation(&self) {
         check_conservation(&self.device);
+    }
+
+    /// C9: no worker holds more than it may.
+    pub fn check_bounds(&self, config: &CpuDeviceConfig) {
+        for worker in 0..self.device.workers() {
+            let counters = self.device.counters(WorkerIndex(worker));
+            assert!(counters.spill_now <= u64::from(config.spill_slots), "C9: {counters:?}");
+            assert!(counters.timers_now <= u64::from(config.timers_max), "C9: {counters:?}");
+        }
     }
 
     pub fn advance_ms(&self, ms: u64) {

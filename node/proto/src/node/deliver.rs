@@ -234,6 +234,7 @@ impl NodeProto {
         let (device, worker) = (usize::from(device.0), usize::from(worker.0));
         while let Some(run) = self.devices[device].workers[worker].pop_done() {
             if run.what == What::Marker {
+                self.settled(run.resident, 1);
                 continue;
             }
             let count = u64::from(run.count);
@@ -251,10 +252,15 @@ impl NodeProto {
     fn booked_out(&mut self, run: &QueuedRun) {
         let count = u64::from(run.count);
         self.pending_now -= count;
-        if let Some(resident) = &mut self.residents[run.resident as usize] {
+        self.settled(run.resident, count);
+    }
+
+    /// Books envelopes out of a shard; a shard that leaves goes with the last one.
+    fn settled(&mut self, slot: u32, count: u64) {
+        if let Some(resident) = &mut self.residents[slot as usize] {
             resident.outstanding -= count;
             if resident.outstanding == 0 {
-                self.drained(run.resident);
+                self.drained(slot);
             }
         }
     }
@@ -310,8 +316,12 @@ impl NodeProto {
                 return true;
             }
             resident.gate_until = None;
-            queue.push(Envelope::gate_marker(resident.shard));
-            queue.book_marker(slot);
+            // The gate of a shard that leaves goes with it; a marker would come after the release.
+            if resident.state == State::Live {
+                queue.push(Envelope::gate_marker(resident.shard));
+                queue.book_marker(slot);
+                resident.outstanding += 1;
+            }
             false
         });
         self.gated = gated;

@@ -58,7 +58,7 @@ pub(super) struct Resident {
     pub worker: WorkerIndex,
     pub epoch: Epoch,
     pub state: State,
-    /// Messages accepted for it that its worker is not done with.
+    /// Messages accepted for it, and gate markers, that its worker is not done with.
     pub outstanding: u64,
     /// Messages of clients are refused until the worker's ingress is done to this position and a marker has been pushed.
     pub gate_until: Option<u64>,

@@ -85,6 +85,8 @@ pub(super) struct Channel {
     pub full_since: Option<u64>,
     /// Whether it is above half of its bound.
     pub half_full: bool,
+    /// Whether its slot is free.
+    pub free: bool,
 }
 
 impl Channel {
@@ -106,6 +108,7 @@ impl Channel {
             listed: false,
             full_since: None,
             half_full: false,
+            free: false,
         }
     }
 

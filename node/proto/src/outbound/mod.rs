@@ -18,125 +18,34 @@
 //! executed at the old residence is reported lost, the rest goes to the new one as a new generation.
 //!
 //! **Bounds.** `room` is the least of what channel, peer and total have left. An agent cannot refuse what its device has
-//! already handed over, so [`Outbound::enqueue_egress`] takes up to [`EGRESS_RESERVE`] more than the bounds, and
+//! already handed over, so [`Outbound::enqueue_egress`] takes up to [`crate::limits::EGRESS_RESERVE`] more than the bounds, and
 //! [`Outbound::can_take_egress`] stops the device as soon as one bound is reached. Two agents that are stopped by each other's
 //! backlog would wait for ever, so after [`OVERLOADED_AFTER_MS`] at a bound egress flows again and messages for what is full
 //! are refused (`overloaded`, as a device does it).
 //!
 //! Deliberately absent: a clock (`now` is an argument), per-message timers, and re-ordering by priority.
 
+mod bounds;
 mod channel;
 mod peers;
+mod placement;
 #[cfg(test)]
 mod tests;
+mod types;
+
+pub use types::{EnqueueError, GiveUpError, OutboundConfig, OutboundEvent, OutboundStats};
 
 use std::collections::VecDeque;
 
-use ringfleet_abi::{Envelope, Epoch, Incarnation, LostReason, NodeId, ShardId};
+use ringfleet_abi::{Envelope, Epoch, Incarnation, LostReason, ShardId};
 
-use self::channel::{Channel, Gate, Target};
+use self::channel::{Channel, Gate};
 use self::peers::Peers;
-use crate::control::view::ShardState;
-use crate::control::{NodeView, view::Fence};
-use crate::limits::{
-    EGRESS_RESERVE, FRAME_ENVELOPES_MAX, GENERATION_MAX, OUTBOUND_CHANNEL_MAX, OUTBOUND_PEER_MAX, OUTBOUND_TOTAL_MAX,
-    OVERLOADED_AFTER_MS, PEER_WINDOW, UNDELIVERABLE_AFTER_MS,
-};
-use crate::map::IdMap;
+use crate::limits::{FRAME_ENVELOPES_MAX, GENERATION_MAX, OVERLOADED_AFTER_MS, UNDELIVERABLE_AFTER_MS};
 use crate::now::{NS_PER_MS, Now};
 use crate::peer::Source;
 use crate::table::ShardTable;
 use crate::wire::{Answer, DeliverHeader, DeliverWriter};
-
-/// Bounds of one [`Outbound`] (C9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OutboundConfig {
-    /// Envelopes kept for one channel.
-    pub channel_max: usize,
-    /// Envelopes kept for all channels to one peer.
-    pub peer_max: usize,
-    /// Envelopes kept altogether.
-    pub total_max: usize,
-    /// Envelopes sent to one peer that it has not said to have accepted.
-    pub peer_window: usize,
-}
-
-impl Default for OutboundConfig {
-    fn default() -> Self {
-        Self {
-            channel_max: OUTBOUND_CHANNEL_MAX,
-            peer_max: OUTBOUND_PEER_MAX,
-            total_max: OUTBOUND_TOTAL_MAX,
-            peer_window: PEER_WINDOW,
-        }
-    }
-}
-
-/// What the owner of the messages must know. Each channel is a queue: messages enter at its back by [`Outbound::enqueue`] and
-/// leave at its FRONT, by `Handled` and `Lost`, in order; only [`Outbound::give_up`] takes one from the middle.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OutboundEvent {
-    /// The owner worker is done with these.
-    Handled {
-        /// The channel.
-        shard: ShardId,
-        /// How many, from the front.
-        count: u64,
-    },
-    /// Nothing of the channel from the `index`-th waiting message on was executed; it is sent again after a pause, unless
-    /// [`Outbound::give_up`] takes it out.
-    Busy {
-        /// The channel.
-        shard: ShardId,
-        /// Position in the channel's queue, from 0.
-        index: usize,
-    },
-    /// The same, but the shard lives elsewhere: fetch a younger directory.
-    Moved {
-        /// The channel.
-        shard: ShardId,
-        /// Position in the channel's queue, from 0.
-        index: usize,
-        /// The residence that the refusing node knows of.
-        epoch: Epoch,
-    },
-    /// The channel broke (C3). These messages, from the front, may or may not have been executed. What is behind them was not,
-    /// and goes on under a new generation.
-    Lost {
-        /// The channel.
-        shard: ShardId,
-        /// The generation that ended.
-        generation: u32,
-        /// The last sequence of that generation known to be handled; the messages are `after_seq + 1..`.
-        after_seq: u64,
-        /// Why.
-        reason: LostReason,
-        /// The messages, possibly none.
-        messages: Vec<Envelope>,
-    },
-}
-
-/// Why a message is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EnqueueError {
-    /// A bound is reached (C9).
-    #[error("the bound on waiting messages is reached")]
-    NoRoom,
-    /// The view has no such set or shard.
-    #[error("no such set or shard")]
-    NoSuchShard,
-}
-
-/// Why a message cannot be taken back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GiveUpError {
-    /// There is no such message.
-    #[error("no such message is waiting")]
-    NotWaiting,
-    /// It may have been executed.
-    #[error("the message has been sent and not refused: it may have been executed")]
-    MaybeExecuted,
-}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Route {
@@ -148,23 +57,6 @@ struct Route {
     resident: bool,
     /// Slot of the channel + 1, 0: none.
     channel: u32,
-}
-
-/// Counters of one [`Outbound`], cumulative but `queued_now`; in messages.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct OutboundStats {
-    /// Acknowledged as handled.
-    pub handled: u64,
-    /// Reported lost, by reason.
-    pub lost: [u64; LostReason::COUNT],
-    /// Waiting to be sent or acknowledged.
-    pub queued_now: u64,
-    /// Sent, every sending counted.
-    pub sent: u64,
-    /// Channels that broke, in channels.
-    pub channels_lost: u64,
-    /// Answers that contradict what was sent, in answers. Above 0: a bug of a peer.
-    pub impossible_answers: u64,
 }
 
 /// All channels of one source.
@@ -248,88 +140,11 @@ impl Outbound {
         OutboundStats { queued_now: self.total as u64, ..self.stats }
     }
 
-    // ---- placement and links ----
-
-    /// Adopts a view. An older one than the last is ignored.
-    pub fn handle_view(&mut self, now: Now, view: &NodeView) {
-        self.now = now;
-        if view.index < self.view_index {
-            return;
-        }
-        self.view_index = view.index;
-        self.adopt_routes(view);
-        for member in &view.members {
-            self.peers.add(member.incarnation());
-        }
-        for slot in 0..self.channels.len() as u32 {
-            self.retarget(slot, view);
-        }
-        self.peers.forget(|peer| view.fence(peer) == Fence::Fenced);
-    }
-
-    /// A link to this start of a node is up: everything un-handled is sent again.
-    pub fn peer_up(&mut self, now: Now, incarnation: Incarnation) {
-        self.now = now;
-        self.peer_down(incarnation);
-        let peer = self.peers.add(incarnation);
-        self.peers.of_mut(peer).up = true;
-        for slot in 0..self.channels.len() as u32 {
-            if self.channels[slot as usize].target.is_some_and(|target| target.peer == peer) {
-                self.list(slot);
-            }
-        }
-        // Channels that were listed while the link was down are in the peer's list already.
-        self.wake(peer);
-    }
-
-    /// The link is down: what was in transit may be lost.
-    pub fn peer_down(&mut self, incarnation: Incarnation) {
-        let Some(peer) = self.peers.find(incarnation) else { return };
-        if !std::mem::take(&mut self.peers.of_mut(peer).up) {
-            return;
-        }
-        for channel in &mut self.channels {
-            if channel.target.is_some_and(|target| target.peer == peer) {
-                channel.rewind();
-            }
-        }
-        self.peers.of_mut(peer).in_transit = 0;
-    }
-
-    /// Whether a link to this peer is up.
-    #[must_use]
-    pub fn is_up(&self, incarnation: Incarnation) -> bool {
-        self.peers.find(incarnation).is_some_and(|peer| self.peers.of(peer).up)
-    }
-
-    /// The node that owns a shard by the view in use, if somebody does.
-    #[must_use]
-    pub fn owner(&self, shard: ShardId) -> Option<(NodeId, Incarnation)> {
-        let route = self.routes.of(shard)?;
-        route.resident.then_some((NodeId(route.node), Incarnation(route.incarnation)))
-    }
-
     // ---- messages ----
 
     /// The time of what follows; every `handle_*` tells it too.
     pub fn set_now(&mut self, now: Now) {
         self.now = now;
-    }
-
-    /// Envelopes that the channel takes now: the least of what channel, peer and total have left.
-    #[must_use]
-    pub fn room(&self, shard: ShardId) -> usize {
-        let total = self.config.total_max.saturating_sub(self.total);
-        let Some(route) = self.routes.of(shard) else { return 0 };
-        let channel = route.channel.checked_sub(1).map(|slot| &self.channels[slot as usize]);
-        // A channel that is not open yet will lead to where its shard is.
-        let peer = match channel {
-            Some(channel) => channel.target.map(|target| target.peer),
-            None => self.peers.find(Incarnation(route.incarnation)).filter(|_| route.resident),
-        };
-        let queued = peer.map_or(0, |peer| self.peers.of(peer).queued);
-        let waiting = channel.map_or(0, Channel::len);
-        total.min(self.config.peer_max.saturating_sub(queued)).min(self.config.channel_max.saturating_sub(waiting))
     }
 
     /// Messages of a channel that wait to be sent or acknowledged.
@@ -363,27 +178,6 @@ impl Outbound {
         }
         self.push(slot, envelope);
         Ok(())
-    }
-
-    /// How many envelopes may be taken from devices now: 0, or [`EGRESS_RESERVE`].
-    #[must_use]
-    pub fn can_take_egress(&self, now: Now) -> usize {
-        let waits =
-            |since: Option<u64>| since.is_some_and(|since| now.mono_ns < since + OVERLOADED_AFTER_MS * NS_PER_MS);
-        let full = self.at_bound > 0
-            && (waits(self.total_full_since)
-                || self.full.iter().any(|&slot| waits(self.channels[slot as usize].full_since))
-                || self.peers.iter().any(|peer| waits(peer.full_since)));
-        if full { 0 } else { EGRESS_RESERVE }
-    }
-
-    /// Whether some backlog is above half of its bound: new work of clients is refused then, so that the other half can take
-    /// what the work already accepted still sends (C9).
-    #[must_use]
-    pub fn is_congested(&self) -> bool {
-        self.half_full > 0
-            || self.total * 2 > self.config.total_max
-            || self.peers.iter().any(|peer| peer.queued * 2 > self.config.peer_max)
     }
 
     /// Takes back the `index`-th waiting message of a channel, if it was provably not executed; later ones move up.
@@ -608,57 +402,6 @@ impl Outbound {
         index
     }
 
-    /// Books `count` messages, already taken out of their channel, out of the bounds.
-    fn removed(&mut self, slot: u32, count: u64) {
-        let count = count as usize;
-        self.total -= count;
-        if let Some(target) = self.channels[slot as usize].target {
-            self.peers.of_mut(target.peer).queued -= count;
-        }
-        self.weigh(slot);
-    }
-
-    /// Notes which bounds of a channel, its peer and the total are reached now.
-    #[inline]
-    fn weigh(&mut self, slot: u32) {
-        let now_ns = self.now.mono_ns;
-        let config = &self.config;
-        let channel = &mut self.channels[slot as usize];
-        let half = channel.len() * 2 > config.channel_max;
-        if half != channel.half_full {
-            channel.half_full = half;
-            self.half_full = if half { self.half_full + 1 } else { self.half_full - 1 };
-        }
-        if mark(&mut channel.full_since, channel.unacked.len() >= config.channel_max, now_ns, &mut self.at_bound) {
-            if channel.full_since.is_some() {
-                self.full.push(slot);
-            } else {
-                self.full.retain(|&full| full != slot);
-            }
-        }
-        if let Some(target) = channel.target {
-            let peer = self.peers.of_mut(target.peer);
-            mark(&mut peer.full_since, peer.queued >= config.peer_max, now_ns, &mut self.at_bound);
-        }
-        mark(&mut self.total_full_since, self.total >= config.total_max, now_ns, &mut self.at_bound);
-    }
-
-    fn refuses_egress(&self, slot: u32) -> bool {
-        if self.at_bound == 0 {
-            return false;
-        }
-        let channel = &self.channels[slot as usize];
-        let overloaded =
-            |since: Option<u64>| since.is_some_and(|since| self.now.mono_ns >= since + OVERLOADED_AFTER_MS * NS_PER_MS);
-        let peer = channel.target.map(|target| self.peers.of(target.peer));
-        let over = |len: usize, max: usize| len >= max + 2 * EGRESS_RESERVE;
-        overloaded(channel.full_since)
-            || overloaded(self.total_full_since)
-            || peer.is_some_and(|peer| overloaded(peer.full_since) || over(peer.queued, self.config.peer_max))
-            || over(channel.len(), self.config.channel_max)
-            || over(self.total, self.config.total_max)
-    }
-
     fn handled(&mut self, slot: u32, count: u64) {
         if count > 0 {
             self.stats.handled += count;
@@ -731,117 +474,4 @@ impl Outbound {
         self.stats.channels_lost += 1;
         self.tell(|| OutboundEvent::Lost { shard, generation, after_seq, reason, messages });
     }
-
-    fn adopt_routes(&mut self, view: &NodeView) {
-        let old = std::mem::take(&mut self.routes);
-        for set in &view.sets {
-            self.routes.add_set(set.set_id(), set.shards, Route::default());
-        }
-        let live: IdMap<u64, ()> = view.members.iter().map(|member| (member.incarnation, ())).collect();
-        for shard in &view.shards {
-            let Some(route) = self.routes.of_mut(shard.shard_id()) else { continue };
-            *route = Route {
-                incarnation: shard.incarnation,
-                node: shard.node,
-                epoch: shard.epoch(),
-                resident: shard.state == ShardState::Resident && live.contains_key(&shard.incarnation),
-                channel: 0,
-            };
-        }
-        for (slot, channel) in self.channels.iter().enumerate() {
-            // A freed slot's shard may have a new channel: the old table says which slot is in use.
-            if old.of(channel.shard).is_some_and(|route| route.channel == slot as u32 + 1)
-                && let Some(route) = self.routes.of_mut(channel.shard)
-            {
-                route.channel = slot as u32 + 1;
-            }
-        }
-    }
-
-    /// Points a channel to where the view in use has its shard.
-    fn retarget(&mut self, slot: u32, view: &NodeView) {
-        if self.free.contains(&slot) {
-            return;
-        }
-        let channel = &self.channels[slot as usize];
-        let before = channel.in_transit();
-        let Some(route) = self.routes.of(channel.shard).copied() else {
-            let end = channel.end();
-            self.break_channel(slot, LostReason::SetDeleted, end);
-            self.transit_changed(slot, before);
-            self.unbind(slot);
-            self.free.push(slot);
-            return;
-        };
-        if let Some(target) = channel.target {
-            let gone = view.fence(self.peers.of(target.peer).incarnation) == Fence::Fenced;
-            if gone || route.epoch > target.epoch {
-                if channel.used() {
-                    let reason = if gone { LostReason::NodeLost } else { LostReason::ShardRestarted };
-                    let through = channel.maybe_through;
-                    self.break_channel(slot, reason, through);
-                } else {
-                    self.channels[slot as usize].rewind();
-                }
-                self.transit_changed(slot, before);
-                self.unbind(slot);
-            }
-        }
-        self.bind(slot);
-    }
-
-    /// Takes a channel off its peer. Nothing of it is in transit any more.
-    fn unbind(&mut self, slot: u32) {
-        let channel = &mut self.channels[slot as usize];
-        channel.open = false;
-        channel.gate = Gate::Open;
-        if let Some(target) = channel.target.take() {
-            let listed = std::mem::take(&mut channel.listed);
-            let peer = self.peers.of_mut(target.peer);
-            if listed {
-                peer.ready.retain(|&ready| ready != slot);
-            }
-            peer.queued -= self.channels[slot as usize].len();
-            mark(&mut peer.full_since, peer.queued >= self.config.peer_max, self.now.mono_ns, &mut self.at_bound);
-        }
-    }
-
-    /// Opens or closes a channel by the route of the view in use.
-    fn bind(&mut self, slot: u32) {
-        let channel = &mut self.channels[slot as usize];
-        let Some(route) = self.routes.of(channel.shard).copied() else { return };
-        channel.open = route.resident;
-        if !route.resident {
-            return;
-        }
-        if channel.target.is_none() {
-            let peer = self.peers.add(Incarnation(route.incarnation));
-            channel.target = Some(Target { peer, epoch: route.epoch });
-            let peer = self.peers.of_mut(peer);
-            peer.queued += channel.len();
-            mark(&mut peer.full_since, peer.queued >= self.config.peer_max, self.now.mono_ns, &mut self.at_bound);
-        }
-        if let Gate::Moved { view_index, epoch } = channel.gate
-            && (self.view_index > view_index || route.epoch >= epoch)
-        {
-            channel.gate = Gate::Open;
-        }
-        self.list(slot);
-    }
-}
-
-/// Notes whether a bound is reached; returns whether that changed.
-#[inline]
-fn mark(since: &mut Option<u64>, reached: bool, now_ns: u64, at_bound: &mut u32) -> bool {
-    if reached == since.is_some() {
-        return false;
-    }
-    if reached {
-        *since = Some(now_ns);
-        *at_bound += 1;
-    } else {
-        *since = None;
-        *at_bound -= 1;
-    }
-    true
 }

@@ -1,8 +1,9 @@
-use ringfleet_abi::{SessionId, SetId, ShardIndex};
+use ringfleet_abi::{NodeId, SessionId, SetId, ShardIndex};
 
 use super::*;
-use crate::control::view::{MemberView, SetState, SetView, ShardView};
-use crate::control::{Durability, Keys, Restart};
+use crate::control::view::{MemberView, SetState, SetView, ShardState, ShardView};
+use crate::control::{Durability, Keys, NodeView, Restart};
+use crate::limits::EGRESS_RESERVE;
 use crate::wire::{Frame, RunHeader, decode};
 
 const A: Incarnation = Incarnation(1);

@@ -46,6 +46,17 @@ struct Worker {
     controls: VecDeque<Control>,
 }
 
+/// What a damaged device does to its 100th ingress envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Forgets it, and says that it is done with it.
+    Drop,
+    /// Handles it twice.
+    Repeat,
+    /// Handles it after the one behind it.
+    Swap,
+}
+
 #[derive(Debug)]
 pub struct Device {
     token: u64,
@@ -64,6 +75,7 @@ pub struct Device {
     pub refused: u64,
     pub refuse_percent: u64,
     pub slots: u32,
+    pub damage: Option<Damage>,
 }
 
 impl Device {
@@ -85,6 +97,7 @@ impl Device {
             refused: 0,
             refuse_percent: 0,
             slots,
+            damage: None,
         }
     }
 
@@ -219,9 +232,8 @@ impl Device {
                 self.statuses.push_back(Status::Assigned { shard, epoch, worker });
             }
             Control::Release { shard, epoch } => {
-                let set = |envelope: &Envelope| SetId(envelope.to_set) == shard.set;
-                let left =
-                    self.workers[at].ingress.iter().filter(|e| set(e)).any(|e| self.shard_of(e.to()) == Some(shard));
+                let of = |envelope: &Envelope| envelope.as_gate_marker().or_else(|| self.shard_of(envelope.to()));
+                let left = self.workers[at].ingress.iter().any(|envelope| of(envelope) == Some(shard));
                 assert!(!left, "C8: {shard} is released with ingress waiting");
                 self.workers[at].shards.remove(&shard.pack());
                 self.workers[at].gates.remove(&shard.pack());
@@ -240,6 +252,28 @@ impl Device {
         rng: &mut Rng,
         checker: &mut Checker,
     ) {
+        if position >= 100
+            && let Some(damage) = self.damage
+        {
+            match damage {
+                Damage::Drop => {
+                    self.damage = None;
+                    return;
+                }
+                Damage::Repeat => {
+                    self.damage = None;
+                    self.handle(at, envelope, wall_ms, rng, checker);
+                }
+                Damage::Swap => {
+                    let same = |next: &Envelope| next.to() == envelope.to() && fields(next).0 == fields(&envelope).0;
+                    if let Some(behind) = self.workers[at].ingress.iter().position(same) {
+                        self.damage = None;
+                        let next = std::mem::replace(&mut self.workers[at].ingress[behind], envelope);
+                        return self.handle(at, next, wall_ms, rng, checker);
+                    }
+                }
+            }
+        }
         if let Some(shard) = envelope.as_gate_marker() {
             assert!(self.workers[at].gates.remove(&shard.pack()), "a marker opens a closed gate");
             return;

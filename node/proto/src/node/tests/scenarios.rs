@@ -1,5 +1,6 @@
 //! Scenarios: what goes wrong, and what must be true afterwards.
 
+use super::device::Damage;
 use super::net::{End, Faults, Net, Shape};
 use crate::limits::HELD_FRAMES_MAX;
 use crate::now::NS_PER_MS;
@@ -94,6 +95,27 @@ fn shards_that_move_keep_order_and_report_every_loss() {
         net.assert_conserved();
         assert!(net.moves > 10, "seed {seed}");
         assert!(net.checker.gaps <= net.lost(), "seed {seed}: {} gaps, {} lost", net.checker.gaps, net.lost());
+    }
+}
+
+#[test]
+fn everything_at_once_keeps_order_and_the_sum() {
+    for seed in seeds(6) {
+        let faults = Faults {
+            cut_once_in: 200,
+            refuse_percent: 1,
+            move_once_in: 150,
+            give_up_percent: 20,
+            lapse_once_in: 20_000,
+            delay_max_ns: 8 * NS_PER_MS,
+        };
+        let shape = Shape { devices: 2, clients: 3, ..Shape::SMALL };
+        let mut net = Net::new(seed, shape, faults);
+        load(&mut net, 6_000, 30);
+        net.settle();
+        net.assert_conserved();
+        let taken_back: u64 = net.clients.iter().map(|client| client.taken_back).sum();
+        assert!(net.checker.gaps <= net.lost() + taken_back, "seed {seed}");
     }
 }
 
@@ -225,6 +247,22 @@ fn the_checker_flags_duplicates_when_the_filter_is_off() {
         .is_err()
     });
     assert!(flagged, "a run without duplicate filter must not pass");
+}
+
+#[test]
+fn the_checker_flags_devices_that_drop_repeat_or_swap() {
+    for damage in [Damage::Drop, Damage::Repeat, Damage::Swap] {
+        let flagged = std::panic::catch_unwind(|| {
+            let mut net = Net::new(1, Shape::SMALL, Faults::NONE);
+            net.nodes[0].devices[0].damage = Some(damage);
+            load(&mut net, 2_000, 60);
+            net.settle();
+            assert_eq!(net.nodes[0].devices[0].damage, None, "the damage was done");
+            net.assert_conserved();
+            assert_eq!((net.lost(), net.checker.gaps), (0, 0));
+        });
+        assert!(flagged.is_err(), "{damage:?} must not pass");
+    }
 }
 
 #[test]

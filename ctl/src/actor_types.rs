@@ -75,9 +75,9 @@ pub fn key(form: KeyForm, actor_type: &str, text: &str) -> CtlResult<u64> {
     match form {
         KeyForm::Text => Ok(fnv1a64(text.as_bytes())),
         KeyForm::U64 => number().ok_or_else(|| CtlError::usage(format!("reading the key `{text}`"), "not a number")),
-        KeyForm::Auto => Ok(ringfleet_actors::key_of(actor_type, text)
-            .or_else(number)
-            .unwrap_or_else(|| fnv1a64(text.as_bytes()))),
+        KeyForm::Auto => {
+            Ok(ringfleet_actors::key_of(actor_type, text).or_else(number).unwrap_or_else(|| fnv1a64(text.as_bytes())))
+        }
     }
 }
 

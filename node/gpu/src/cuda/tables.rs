@@ -1,0 +1,497 @@
+//! What a GPU's workers know of sets, shards and routes, as the host keeps it (C1, C2).
+//!
+//! No driver call is made here: controls become [`TableWrite`]s, which the device copies into its memory, and a new version of
+//! the tables. Workers adopt a version between two batches and say so; what a control promises is reported when the
+//! workers it concerns have adopted the version that carries it.
+//!
+//! ```text
+//!   version = generation << 1 | route table      every change: generation + 1
+//!                                                a route commit: the other route table too, and a marker into every ring
+//! ```
+//!
+//! A route commit writes the table that no worker reads: it is refused ([`Full`]) until the commit before has been flushed.
+
+use std::collections::VecDeque;
+
+use ringfleet_abi::control::{TARGET_EGRESS, TARGET_NONE, TYPE_NONE};
+use ringfleet_abi::{Control, Envelope, Epoch, KeySpace, RestartMode, RouteTarget, SetId, ShardId, Status, WorkerIndex};
+use ringfleet_kernels::geometry::{SETS_PER_DEVICE_MAX, SHARDS_PER_WORKER_MAX};
+use ringfleet_kernels::layout::{SetEntry, ShardEntry};
+
+use super::ranges::Ranges;
+use crate::device::Full;
+
+/// Controls whose outcome is not known yet; one more is refused.
+const WAITING_MAX: usize = 65_536;
+
+/// A copy into device memory.
+#[derive(Clone, Debug)]
+pub(crate) enum TableWrite {
+    /// A set's entry.
+    Set(u16, SetEntry),
+    /// Shard entries from this index on.
+    Shards(u32, Vec<ShardEntry>),
+    /// A route table.
+    Routes(u32, Vec<u16>),
+    /// The table of tags.
+    Tags(Vec<u64>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    Free { last: Epoch },
+    Owned { worker: u16, epoch: Epoch, base: u64 },
+    Leaving { worker: u16, epoch: Epoch, base: u64 },
+}
+
+#[derive(Debug)]
+struct HostSet {
+    tag: u32,
+    keys: KeySpace,
+    shards: u16,
+    runs: bool,
+    route_base: u32,
+    /// Records of a shard, and units of all of them with the one behind the table.
+    capacity: u32,
+    record_units: u32,
+    owners: Vec<Owner>,
+}
+
+impl HostSet {
+    fn units(&self) -> u64 {
+        u64::from(self.record_units) * (u64::from(self.capacity) + 1)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Outcome {
+    Assigned { shard: ShardId, epoch: Epoch, worker: WorkerIndex },
+    Released { shard: ShardId, epoch: Epoch, worker: WorkerIndex },
+}
+
+/// The host's tables.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    workers: u16,
+    /// Units of a record, by type.
+    types: Vec<u32>,
+    sets: Vec<Option<HostSet>>,
+    known: u32,
+    tag_slots: usize,
+    routes: Vec<u16>,
+    next_routes: Vec<(u32, u16)>,
+    indices: Ranges,
+    arena: Ranges,
+    owned: Vec<u32>,
+    version: u32,
+    changed: bool,
+    writes: Vec<TableWrite>,
+    waiting: VecDeque<(u32, Outcome)>,
+    /// A route commit that is under way: its number, and the version that carries it.
+    commit: Option<(u64, u32)>,
+    events: VecDeque<Status>,
+}
+
+impl Tables {
+    /// Empty tables. `types` are the units of each type's record.
+    pub(crate) fn new(workers: u16, types: Vec<u32>, sets: u32, shards: u32, arena_units: u64) -> Self {
+        Self {
+            workers,
+            types,
+            sets: (0..sets).map(|_| None).collect(),
+            known: 0,
+            tag_slots: (sets as usize * 2).next_power_of_two(),
+            routes: vec![TARGET_NONE; shards as usize],
+            next_routes: Vec::new(),
+            indices: Ranges::new(u64::from(shards)),
+            arena: Ranges::new(arena_units),
+            owned: vec![0; workers as usize],
+            version: 2,
+            changed: true,
+            // Zeroed memory would send every message to worker 0.
+            writes: vec![
+                TableWrite::Routes(0, vec![TARGET_NONE; shards as usize]),
+                TableWrite::Routes(1, vec![TARGET_NONE; shards as usize]),
+            ],
+            waiting: VecDeque::new(),
+            commit: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Takes a control that changes tables.
+    pub(crate) fn submit(&mut self, control: Control) -> Result<(), Full> {
+        if self.waiting.len() + self.events.len() >= WAITING_MAX {
+            return Err(Full);
+        }
+        match control {
+            Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart } => {
+                self.add_set(set, tag, type_index, keys, shards, actors_per_shard, restart)
+            }
+            Control::RemoveSet { set } => self.remove_set(set),
+            Control::Assign { shard, epoch, worker } => self.assign(shard, epoch, worker),
+            Control::Release { shard, epoch } => self.release(shard, epoch),
+            Control::Route { shard, target } => {
+                if let Some(index) = self.index_of(shard) {
+                    self.next_routes.push((index, target_word(target)));
+                }
+                Ok(())
+            }
+            Control::RouteCommit { version } => self.commit(version),
+            Control::Lease { .. } | Control::Pause | Control::Resume | Control::Stop => Ok(()),
+        }
+    }
+
+    /// Copies to be made, and the version to be announced when they are done; `None` if nothing has changed.
+    pub(crate) fn take_changes(&mut self) -> Option<(Vec<TableWrite>, u32)> {
+        if !std::mem::take(&mut self.changed) {
+            return None;
+        }
+        Some((std::mem::take(&mut self.writes), self.version))
+    }
+
+    /// The next event, with what the workers say: the version that each has adopted, and the last whose markers it has all had.
+    pub(crate) fn poll(&mut self, seen: impl Fn(WorkerIndex) -> u32, flushed: impl Fn(WorkerIndex) -> u32) -> Option<Status> {
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        if let Some((number, version)) = self.commit
+            && (0..self.workers).all(|worker| reached(flushed(WorkerIndex(worker)), version))
+        {
+            self.commit = None;
+            return Some(Status::RouteFlushed { version: number });
+        }
+        let &(version, outcome) = self.waiting.front()?;
+        let (Outcome::Assigned { worker, .. } | Outcome::Released { worker, .. }) = outcome;
+        if !reached(seen(worker), version) {
+            return None;
+        }
+        self.waiting.pop_front();
+        Some(match outcome {
+            Outcome::Assigned { shard, epoch, worker } => Status::Assigned { shard, epoch, worker },
+            Outcome::Released { shard, epoch, .. } => {
+                self.free(shard, epoch);
+                Status::Released { shard, epoch }
+            }
+        })
+    }
+
+    /// The worker that an envelope from the host goes to.
+    pub(crate) fn worker_of(&self, envelope: &Envelope) -> WorkerIndex {
+        let shard = envelope.as_gate_marker().or_else(|| {
+            let set = self.set(SetId(envelope.to_set))?;
+            Some(ShardId::new(SetId(envelope.to_set), set.keys.shard_of(set.shards, envelope.to_key)?))
+        });
+        match shard.and_then(|shard| self.owner(shard)) {
+            Some(Owner::Owned { worker, .. } | Owner::Leaving { worker, .. }) => WorkerIndex(worker),
+            _ => WorkerIndex(0),
+        }
+    }
+
+    fn change(&mut self, write: Option<TableWrite>) {
+        self.writes.extend(write);
+        if !self.changed {
+            self.changed = true;
+            self.version = self.version.wrapping_add(2);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // The fields of the control.
+    fn add_set(
+        &mut self,
+        set: SetId,
+        tag: u32,
+        type_index: Option<u16>,
+        keys: KeySpace,
+        shards: u16,
+        actors_per_shard: u32,
+        restart: RestartMode,
+    ) -> Result<(), Full> {
+        let at = set.0 as usize;
+        if self.sets.get(at).is_none_or(Option::is_some) {
+            return Ok(());
+        }
+        let units = type_index.and_then(|index| self.types.get(index as usize)).copied();
+        let per_shard = keys.keys_per_shard(shards);
+        let capacity = match keys {
+            KeySpace::Dense { .. } => u32::try_from(per_shard).ok(),
+            // Half full at most, so that probing stays short.
+            KeySpace::Hashed => actors_per_shard.max(1).checked_mul(2).and_then(u32::checked_next_power_of_two),
+        };
+        if self.known >= SETS_PER_DEVICE_MAX {
+            return Err(Full);
+        }
+        let Some(route_base) = self.indices.take(u64::from(shards)) else { return Err(Full) };
+        let route_base = route_base as u32;
+        let runs = units.is_some() && capacity.is_some();
+        let dense = matches!(keys, KeySpace::Dense { .. });
+        let entry = SetEntry {
+            key_count: if let KeySpace::Dense { count } = keys { count } else { 0 },
+            magic: if dense { (u64::MAX / per_shard).wrapping_add(1) } else { 0 },
+            keys_per_shard: if dense { capacity.unwrap_or(u32::MAX) } else { 0 },
+            route_base,
+            tag,
+            record_units: units.unwrap_or(1),
+            type_index: if runs { type_index.unwrap_or(TYPE_NONE) } else { TYPE_NONE },
+            shards,
+            dense: u16::from(dense),
+            restart: u16::from(restart == RestartMode::Restart),
+            ..SetEntry::default()
+        };
+        self.sets[at] = Some(HostSet {
+            tag,
+            keys,
+            shards,
+            runs,
+            route_base,
+            capacity: capacity.unwrap_or(0),
+            record_units: units.unwrap_or(1),
+            owners: vec![Owner::Free { last: Epoch::NONE }; shards as usize],
+        });
+        self.known += 1;
+        let tags = self.tags();
+        self.change(Some(TableWrite::Set(set.0, entry)));
+        self.change(Some(TableWrite::Tags(tags)));
+        Ok(())
+    }
+
+    fn remove_set(&mut self, set: SetId) -> Result<(), Full> {
+        let Some(known) = self.set(set) else { return Ok(()) };
+        if known.owners.iter().any(|owner| !matches!(owner, Owner::Free { .. })) || self.commit.is_some() {
+            return if self.commit.is_some() { Err(Full) } else { Ok(()) };
+        }
+        let (base, shards) = (known.route_base, known.shards);
+        self.sets[set.0 as usize] = None;
+        self.known -= 1;
+        self.indices.give_back(u64::from(base), u64::from(shards));
+        self.routes[base as usize..base as usize + shards as usize].fill(TARGET_NONE);
+        self.next_routes.retain(|(index, _)| !(base..base + u32::from(shards)).contains(index));
+        let tags = self.tags();
+        self.change(Some(TableWrite::Set(set.0, SetEntry::default())));
+        self.change(Some(TableWrite::Tags(tags)));
+        Ok(())
+    }
+
+    fn assign(&mut self, shard: ShardId, epoch: Epoch, worker: WorkerIndex) -> Result<(), Full> {
+        let failed = Status::AssignFailed { shard, epoch };
+        let possible = match (self.set(shard.set), self.owner(shard)) {
+            (Some(set), Some(Owner::Free { last })) => set.runs && worker.0 < self.workers && epoch > last,
+            (_, Some(Owner::Owned { worker: owner, epoch: now, .. })) if owner == worker.0 && now == epoch => {
+                self.events.push_back(Status::Assigned { shard, epoch, worker });
+                return Ok(());
+            }
+            _ => false,
+        };
+        if !possible || self.owned[worker.0 as usize] >= SHARDS_PER_WORKER_MAX {
+            self.events.push_back(failed);
+            return Ok(());
+        }
+        let Some((units, capacity, record_units, index)) = self.set(shard.set).map(|set| {
+            (set.units(), set.capacity, set.record_units, set.route_base + u32::from(shard.index.0))
+        }) else {
+            return Ok(());
+        };
+        let Some(base) = self.arena.take(units) else {
+            self.events.push_back(failed);
+            return Ok(());
+        };
+        self.owned[worker.0 as usize] += 1;
+        self.set_owner(shard, Owner::Owned { worker: worker.0, epoch, base });
+        let entry = ShardEntry {
+            base: u32::try_from(base).expect("the arena has at most 2^32 units (`CudaDevice::start`)"),
+            capacity,
+            epoch: epoch.0,
+            worker: u32::from(worker.0),
+            // Not the epoch: the worker empties the records before the first message.
+            emptied: !(epoch.0 as u32),
+            record_units,
+            ..ShardEntry::default()
+        };
+        self.change(Some(TableWrite::Shards(index, vec![entry])));
+        self.waiting.push_back((self.version, Outcome::Assigned { shard, epoch, worker }));
+        Ok(())
+    }
+
+    fn release(&mut self, shard: ShardId, epoch: Epoch) -> Result<(), Full> {
+        match (self.owner(shard), self.index_of(shard)) {
+            (Some(Owner::Owned { worker, epoch: now, base }), Some(index)) if now == epoch => {
+                self.set_owner(shard, Owner::Leaving { worker, epoch, base });
+                self.change(Some(TableWrite::Shards(index, vec![ShardEntry { worker: u32::MAX, ..ShardEntry::default() }])));
+                let worker = WorkerIndex(worker);
+                self.waiting.push_back((self.version, Outcome::Released { shard, epoch, worker }));
+            }
+            // On its way already.
+            (Some(Owner::Leaving { epoch: now, .. }), _) if now == epoch => {}
+            _ => self.events.push_back(Status::Released { shard, epoch }),
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, version: u64) -> Result<(), Full> {
+        if self.commit.is_some() {
+            return Err(Full);
+        }
+        for (index, target) in std::mem::take(&mut self.next_routes) {
+            self.routes[index as usize] = target;
+        }
+        self.change(None);
+        self.version ^= 1;
+        self.writes.push(TableWrite::Routes(self.version & 1, self.routes.clone()));
+        self.commit = Some((version, self.version));
+        Ok(())
+    }
+
+    fn free(&mut self, shard: ShardId, epoch: Epoch) {
+        if let Some(Owner::Leaving { worker, epoch: leaving, base }) = self.owner(shard)
+            && leaving == epoch
+        {
+            let units = self.set(shard.set).map_or(0, HostSet::units);
+            self.arena.give_back(base, units);
+            self.owned[worker as usize] -= 1;
+            self.set_owner(shard, Owner::Free { last: epoch });
+        }
+    }
+
+    fn tags(&self) -> Vec<u64> {
+        let mut tags = vec![0_u64; self.tag_slots];
+        for (id, set) in self.sets.iter().enumerate().filter_map(|(id, set)| Some((id, set.as_ref()?))) {
+            let mut at = set.tag as usize & (self.tag_slots - 1);
+            while tags[at] != 0 {
+                at = (at + 1) & (self.tag_slots - 1);
+            }
+            tags[at] = u64::from(set.tag) | (id as u64) << 32;
+        }
+        tags
+    }
+
+    fn set(&self, set: SetId) -> Option<&HostSet> {
+        self.sets.get(set.0 as usize)?.as_ref()
+    }
+
+    fn owner(&self, shard: ShardId) -> Option<Owner> {
+        self.set(shard.set)?.owners.get(shard.index.0 as usize).copied()
+    }
+
+    fn set_owner(&mut self, shard: ShardId, owner: Owner) {
+        if let Some(Some(set)) = self.sets.get_mut(shard.set.0 as usize)
+            && let Some(place) = set.owners.get_mut(shard.index.0 as usize)
+        {
+            *place = owner;
+        }
+    }
+
+    fn index_of(&self, shard: ShardId) -> Option<u32> {
+        let set = self.set(shard.set)?;
+        (shard.index.0 < set.shards).then(|| set.route_base + u32::from(shard.index.0))
+    }
+}
+
+/// Whether a worker's version is `wanted` or a later one; the lowest bit is no part of the order.
+fn reached(seen: u32, wanted: u32) -> bool {
+    (seen >> 1).wrapping_sub(wanted >> 1) < 1 << 30
+}
+
+fn target_word(target: RouteTarget) -> u16 {
+    match target {
+        RouteTarget::Worker(worker) => worker.0,
+        RouteTarget::Egress => TARGET_EGRESS,
+        RouteTarget::None => TARGET_NONE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringfleet_abi::ShardIndex;
+
+    const SET: SetId = SetId(3);
+
+    fn shard(index: u16) -> ShardId {
+        ShardId::new(SET, ShardIndex(index))
+    }
+
+    fn tables() -> Tables {
+        let mut tables = Tables::new(4, vec![3], 16, 64, 1000);
+        let add = Control::AddSet {
+            set: SET,
+            tag: 77,
+            type_index: Some(0),
+            keys: KeySpace::Dense { count: 100 },
+            shards: 10,
+            actors_per_shard: 0,
+            restart: RestartMode::Stop,
+        };
+        tables.submit(add).expect("room");
+        assert_eq!(tables.take_changes().map(|(writes, _)| writes.len()), Some(4), "two route tables, the set, the tags");
+        tables
+    }
+
+    #[test]
+    fn an_assignment_is_reported_when_its_worker_has_adopted_it() {
+        let mut tables = tables();
+        let (epoch, worker) = (Epoch(1), WorkerIndex(2));
+        tables.submit(Control::Assign { shard: shard(4), epoch, worker }).expect("room");
+        let (writes, version) = tables.take_changes().expect("a change");
+        assert!(matches!(&writes[..], [TableWrite::Shards(4, entries)] if entries[0].capacity == 10 && entries[0].worker == 2));
+        assert_eq!(tables.poll(|_| version - 2, |_| 0), None);
+        let only = |worker: WorkerIndex| if worker.0 == 2 { version } else { 0 };
+        assert_eq!(tables.poll(only, |_| 0), Some(Status::Assigned { shard: shard(4), epoch, worker }));
+        let envelope = Envelope { to_set: SET.0, to_key: 41, ..Envelope::default() };
+        assert_eq!(tables.worker_of(&envelope), worker);
+    }
+
+    #[test]
+    fn a_released_shard_gives_its_memory_back_and_never_returns_at_an_old_epoch() {
+        let mut tables = tables();
+        for round in 1..100 {
+            let (epoch, worker) = (Epoch(round), WorkerIndex(1));
+            for index in 0..10 {
+                tables.submit(Control::Assign { shard: shard(index), epoch, worker }).expect("room");
+            }
+            for index in 0..10 {
+                assert!(matches!(tables.poll(|_| u32::MAX >> 2, |_| 0), Some(Status::Assigned { .. })), "{index}");
+                tables.submit(Control::Release { shard: shard(index), epoch }).expect("room");
+            }
+            for _ in 0..10 {
+                assert!(matches!(tables.poll(|_| u32::MAX >> 2, |_| 0), Some(Status::Released { .. })));
+            }
+            tables.submit(Control::Assign { shard: shard(0), epoch, worker }).expect("room");
+            assert_eq!(tables.poll(|_| 0, |_| 0), Some(Status::AssignFailed { shard: shard(0), epoch }));
+        }
+    }
+
+    #[test]
+    fn a_commit_changes_the_table_and_the_next_one_waits_for_every_marker() {
+        let mut tables = tables();
+        let target = RouteTarget::Worker(WorkerIndex(3));
+        tables.submit(Control::Route { shard: shard(1), target }).expect("room");
+        tables.submit(Control::RouteCommit { version: 9 }).expect("the first");
+        let (writes, version) = tables.take_changes().expect("a change");
+        assert!(matches!(&writes[..], [TableWrite::Routes(1, routes)] if routes[1] == 3 && routes[2] == TARGET_NONE));
+        assert_eq!(tables.submit(Control::RouteCommit { version: 10 }), Err(Full));
+        assert_eq!(tables.poll(|_| version, |worker| if worker.0 == 0 { 0 } else { version }), None);
+        assert_eq!(tables.poll(|_| version, |_| version), Some(Status::RouteFlushed { version: 9 }));
+        tables.submit(Control::RouteCommit { version: 10 }).expect("flushed");
+        assert_eq!(tables.take_changes().expect("a change").1 & 1, 0);
+    }
+
+    #[test]
+    fn an_arena_without_room_refuses_the_shard() {
+        let mut tables = Tables::new(1, vec![3], 16, 64, 40);
+        let add = Control::AddSet {
+            set: SET,
+            tag: 77,
+            type_index: Some(0),
+            keys: KeySpace::Hashed,
+            shards: 2,
+            actors_per_shard: 4,
+            restart: RestartMode::Stop,
+        };
+        tables.submit(add).expect("room");
+        for index in 0..2 {
+            let assign = Control::Assign { shard: shard(index), epoch: Epoch(1), worker: WorkerIndex(0) };
+            tables.submit(assign).expect("room");
+        }
+        assert_eq!(tables.poll(|_| 0, |_| 0), Some(Status::AssignFailed { shard: shard(1), epoch: Epoch(1) }));
+    }
+}

@@ -1,0 +1,217 @@
+//! Membership against coordinators that behave badly on purpose.
+
+mod common;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{Answer, Cluster, Coordinator, LONG, run};
+use ringfleet_abi::SessionId;
+use ringfleet_env::Env;
+use ringfleet_link::Role;
+use ringfleet_node::{
+    coordinators::Coordinators,
+    membership::{Membership, MembershipEnd, Request},
+};
+use ringfleet_proto::control::{
+    self, Failure, Joined, LeaderHint, NodeAnswer, NodeRequest, NodeView, RefusalCode, Released, RenewGranted,
+    SessionIdentity,
+};
+use tokio::sync::oneshot;
+
+const LEASE_MS: u32 = 3_000;
+
+fn granted() -> Answer {
+    Some(Ok(NodeAnswer::Granted(RenewGranted { lease_ms: LEASE_MS, index: 1, wall_ms: 0 })))
+}
+
+fn view(index: u64) -> NodeView {
+    NodeView { index, members: Vec::new(), sets: Vec::new(), shards: Vec::new() }
+}
+
+/// A coordinator that leads: grants leases and has one view.
+fn leads(request: &NodeRequest, index: u64) -> Answer {
+    match request {
+        NodeRequest::Renew { .. } => granted(),
+        NodeRequest::WatchView { have_index, .. } if *have_index < index => Some(Ok(NodeAnswer::View(view(index)))),
+        _ => None,
+    }
+}
+
+fn follows(leader: Option<&str>) -> Answer {
+    let leader = leader.map(|addr| LeaderHint { name: "leader".to_owned(), addr: addr.to_owned() });
+    Some(Err(Failure::NotLeader { leader }))
+}
+
+fn join(env: &Env, cluster: &Cluster, coordinators: &[&Coordinator]) -> Membership {
+    let addrs: Vec<String> = coordinators.iter().map(|coordinator| coordinator.addr.clone()).collect();
+    let coordinators = Coordinators::new(env, cluster.endpoint(Role::Node, "n1"), &addrs);
+    Membership::start(env, coordinators, Joined { node: 1, incarnation: 7, lease_ms: LEASE_MS, index: 1 })
+}
+
+async fn leased(env: &Env, member: &mut Membership) -> ringfleet_node::membership::LeaseGrant {
+    let lease = env.timeout(LONG, member.lease.changed()).await.expect("a lease in time");
+    lease.expect("the membership lives");
+    *member.lease.borrow_and_update()
+}
+
+#[test]
+fn a_lease_counts_from_when_the_renewal_was_sent_and_not_from_its_answer() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let (release, held) = tokio::sync::watch::channel(false);
+        let coordinator = Coordinator::start(&cluster, "c1", move |request| {
+            let mut held = held.clone();
+            async move {
+                if matches!(request, NodeRequest::Renew { .. }) {
+                    held.wait_for(|go| *go).await.expect("the test lives");
+                }
+                leads(&request, 1)
+            }
+        });
+        let mut member = join(&env, &cluster, &[&coordinator]);
+        let renewed = |(at, request): &(_, NodeRequest)| matches!(request, NodeRequest::Renew { .. }).then_some(*at);
+        let deadline = env.now() + LONG;
+        while !coordinator.seen().iter().any(|seen| renewed(seen).is_some()) {
+            assert!(env.now() < deadline, "no renewal");
+            tokio::task::yield_now().await;
+        }
+        release.send_replace(true);
+        let lease = leased(&env, &mut member).await;
+        let received = coordinator.seen().iter().find_map(renewed).expect("a renewal");
+        assert!(
+            lease.end <= received + Duration::from_millis(u64::from(LEASE_MS)),
+            "C2: the lease ends after the leader's"
+        );
+    });
+}
+
+#[test]
+fn a_renewal_tried_again_is_made_anew() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let mute = Coordinator::start(&cluster, "c1", |_| async { None });
+        let leader = Coordinator::start(&cluster, "c2", |request| async move { leads(&request, 1) });
+        let mut member = join(&env, &cluster, &[&mute, &leader]);
+        let lease = leased(&env, &mut member).await;
+        let wall = |coordinator: &Coordinator| {
+            let seen = coordinator.seen();
+            seen.iter().find_map(|(at, request)| match request {
+                NodeRequest::Renew { wall_ms, .. } => Some((*at, *wall_ms)),
+                _ => None,
+            })
+        };
+        let (first, second) = (wall(&mute).expect("tried first"), wall(&leader).expect("tried next"));
+        let length = Duration::from_millis(u64::from(LEASE_MS));
+        assert!(lease.end > first.0 + length, "the lease counts from the first try");
+        assert!(lease.end <= second.0 + length, "C2");
+        assert!(second.1 >= first.1 + 500, "C6: the wall clock of the first try is shown to the second coordinator");
+    });
+}
+
+#[test]
+fn the_named_leader_is_asked_though_it_is_not_in_the_list() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let leader = Coordinator::start(&cluster, "c2", |request| async move { leads(&request, 1) });
+        let addr = leader.addr.clone();
+        let follower = Coordinator::start(&cluster, "c1", move |_| {
+            let addr = addr.clone();
+            async move { follows(Some(&addr)) }
+        });
+        let mut member = join(&env, &cluster, &[&follower]);
+        leased(&env, &mut member).await;
+    });
+}
+
+#[test]
+fn a_leader_without_a_quorum_is_left() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let lonely = Coordinator::start(&cluster, "c1", |_| async {
+            Some(Err(Failure::Unavailable { message: "no quorum".to_owned() }))
+        });
+        let leader = Coordinator::start(&cluster, "c2", |request| async move { leads(&request, 1) });
+        let mut member = join(&env, &cluster, &[&lonely, &leader]);
+        leased(&env, &mut member).await;
+    });
+}
+
+#[test]
+fn view_and_lease_follow_when_the_leader_falls_silent() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let killed = Arc::new(AtomicBool::new(false));
+        let dead = killed.clone();
+        let first = Coordinator::start(&cluster, "c1", move |request| {
+            let dead = dead.load(Ordering::Acquire);
+            async move { if dead { None } else { leads(&request, 1) } }
+        });
+        // The one asked next still believes in the dead leader for a while: its hint is not followed blindly.
+        let old = first.addr.clone();
+        let second = Coordinator::start(&cluster, "c2", move |_| {
+            let old = old.clone();
+            async move { follows(Some(&old)) }
+        });
+        let third = Coordinator::start(&cluster, "c3", |request| async move { leads(&request, 2) });
+        let mut member = join(&env, &cluster, &[&first, &second, &third]);
+        leased(&env, &mut member).await;
+        let has =
+            |index: u64| move |view: &Option<Arc<NodeView>>| view.as_ref().is_some_and(|view| view.index == index);
+        env.timeout(LONG, member.view.wait_for(has(1))).await.expect("in time").expect("a view");
+        killed.store(true, Ordering::Release);
+        let killed_at = env.now();
+        env.timeout(LONG, member.view.wait_for(has(2))).await.expect("in time").expect("a view");
+        let took = env.now().saturating_since(killed_at);
+        // 1.25 s by the constants; the rest is for a busy machine. The long poll alone would take 12 s.
+        assert!(took < Duration::from_millis(2_500), "{took:?} without views");
+        member.lease.borrow_and_update();
+        leased(&env, &mut member).await;
+    });
+}
+
+#[test]
+fn a_fenced_incarnation_is_told_and_asks_no_more() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let coordinator = Coordinator::start(&cluster, "c1", |request| async move {
+            match request {
+                NodeRequest::Renew { .. } => Some(Err(Failure::refused(RefusalCode::Fenced, "lost"))),
+                _ => None,
+            }
+        });
+        let mut member = join(&env, &cluster, &[&coordinator]);
+        env.timeout(LONG, member.end.changed()).await.expect("in time").expect("the membership lives");
+        assert_eq!(*member.end.borrow(), Some(MembershipEnd::Fenced));
+        assert_eq!(member.lease.borrow().end, ringfleet_env::Instant::ZERO);
+    });
+}
+
+#[test]
+fn a_report_that_nobody_hears_does_not_hold_up_a_client_at_the_door() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let coordinator = Coordinator::start(&cluster, "c1", |request| async move {
+            match request {
+                NodeRequest::ReportReleased { .. } => Some(Err(Failure::Unknown { message: "lost".to_owned() })),
+                NodeRequest::LookupSession { session, .. } => {
+                    let (role, name) = (control::Role::Client, "app".to_owned());
+                    Some(Ok(NodeAnswer::Session(SessionIdentity { session, role, name })))
+                }
+                request => leads(&request, 1),
+            }
+        });
+        let member = join(&env, &cluster, &[&coordinator]);
+        let released = Request::Released(vec![Released { set: 1, index: 0, epoch: 1 }]);
+        member.requests.send(released).await.expect("the membership lives");
+        let (answer, answered) = oneshot::channel();
+        member.requests.send(Request::Session { session: SessionId(3), answer }).await.expect("the membership lives");
+        let identity = env.timeout(LONG, answered).await.expect("in time").expect("answered").expect("found");
+        assert_eq!((identity.session, identity.name.as_str()), (3, "app"));
+    });
+}

@@ -1,0 +1,179 @@
+//! A cluster of real processes under test: started in a temporary folder, gone with the value.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use ringfleet::{
+    app::Cluster,
+    cmd::apply,
+    local::{Kind, LocalCluster, LocalConfig, Process, Signal},
+    metrics::Metrics,
+};
+use ringfleet_client::{Client, ClientConfig, Session};
+use ringfleet_env::Env;
+use ringfleet_link::{Identity, Role};
+use ringfleet_proto::control::{ActorSet, AdminAnswer, AdminVerb, Keys};
+
+/// How long anything may take that is not itself what a test measures. Machines that run tests are slow and busy.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a condition.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// A running cluster.
+pub struct TestCluster {
+    /// Time and tasks.
+    pub env: Env,
+    /// The processes.
+    pub local: LocalCluster,
+    /// A client of the cluster, with the role operator.
+    pub client: Client,
+    _folder: tempfile::TempDir,
+}
+
+impl TestCluster {
+    /// Starts a cluster of `executable`; `change` changes what is started.
+    pub async fn start(env: &Env, executable: &str, change: impl FnOnce(&mut LocalConfig)) -> Result<Self> {
+        Self::start_with(env, executable, change, |_| Ok(())).await
+    }
+
+    /// As [`TestCluster::start`]; `before` is called when the addresses are known and nothing runs yet.
+    pub async fn start_with(
+        env: &Env,
+        executable: &str,
+        change: impl FnOnce(&mut LocalConfig),
+        before: impl FnOnce(&LocalCluster) -> Result<()>,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("ringfleet-test-").tempdir()?;
+        let mut config = LocalConfig::new(folder.path().join("cluster"), "test");
+        config.executable = Some(PathBuf::from(executable));
+        change(&mut config);
+        let mut local = LocalCluster::create(env, &config).map_err(anyhow::Error::msg)?;
+        before(&local)?;
+        local.start_all().map_err(anyhow::Error::msg)?;
+        local.wait_ready(env.now() + PATIENCE).await.map_err(anyhow::Error::msg)?;
+        let client = client(env, &local)?;
+        Ok(Self { env: env.clone(), local, client, _folder: folder })
+    }
+
+    /// A new client session.
+    pub async fn session(&self) -> Result<Session> {
+        Ok(self.client.session(PATIENCE).await?)
+    }
+
+    /// Applies a set that is named like its type and waits until every shard takes messages.
+    pub async fn apply(&self, actor_type: &str, keys: Keys, shards: u16) -> Result<()> {
+        let mut set = ActorSet::new(actor_type, actor_type);
+        set.spec.keys = keys;
+        set.spec.shards = shards;
+        let context = self.local.context(Role::Operator);
+        let cluster = Cluster::of(&self.env, &context, PATIENCE).map_err(anyhow::Error::msg)?;
+        apply::apply(&cluster, set, true).await.map_err(anyhow::Error::msg)?;
+        Ok(())
+    }
+
+    /// The name of the coordinator that leads.
+    pub async fn leader(&self) -> Result<String> {
+        match self.client.call(AdminVerb::Coordinators, PATIENCE).await? {
+            AdminAnswer::Coordinators(all) => {
+                let leader = all.into_iter().find(|coordinator| coordinator.leader);
+                Ok(leader.context("nobody leads")?.name)
+            }
+            other => bail!("asked for coordinators, got {other:?}"),
+        }
+    }
+
+    /// The processes of one kind.
+    pub fn names(&self, kind: Kind) -> Vec<String> {
+        self.local.processes().iter().filter(|process| process.kind == kind).map(|process| process.name.clone()).collect()
+    }
+
+    /// Sends a signal to every coordinator.
+    pub fn signal_coordinators(&mut self, signal: Signal) -> Result<()> {
+        for name in self.names(Kind::Coordinator) {
+            self.local.signal(&name, signal).map_err(anyhow::Error::msg)?;
+        }
+        Ok(())
+    }
+
+    /// The metrics pages of all nodes.
+    pub async fn pages(&self) -> Result<Vec<Metrics>> {
+        let mut pages = Vec::new();
+        let nodes: Vec<&Process> = self.local.processes().iter().filter(|process| process.kind == Kind::Node).collect();
+        for node in nodes {
+            let text = ringfleet::http::get(&self.env, &node.http.to_string(), "/metrics", PATIENCE).await;
+            pages.push(Metrics::parse(&text.map_err(anyhow::Error::msg)?));
+        }
+        Ok(pages)
+    }
+
+    /// A metric summed over all nodes and labels.
+    pub async fn metric(&self, name: &str) -> Result<i128> {
+        Ok(self.pages().await?.iter().map(|page| page.sum(name)).sum())
+    }
+
+    /// C7: waits until nothing is in flight, then checks that nothing is missing and nothing too many. Gives what was sent,
+    /// handled, dead-lettered and lost.
+    pub async fn conserved(&self) -> Result<Sum> {
+        let mut last = None;
+        self.until("the cluster to be quiet and its sum to be exact (C7)", async || {
+            let now = self.sum().await?;
+            let quiet = now.in_flight == 0 && last == Some(now);
+            last = Some(now);
+            Ok(quiet && now.sent == now.handled + now.dead_lettered + now.lost)
+        })
+        .await
+        .with_context(|| format!("{last:?}"))?;
+        last.context("nothing was summed")
+    }
+
+    async fn sum(&self) -> Result<Sum> {
+        let pages = self.pages().await?;
+        let sum = |name| pages.iter().map(|page| page.sum(name)).sum();
+        Ok(Sum {
+            sent: sum("ringfleet_messages_sent_total"),
+            handled: sum("ringfleet_messages_handled_total"),
+            in_flight: sum("ringfleet_messages_in_flight"),
+            dead_lettered: sum("ringfleet_messages_dead_lettered_total"),
+            lost: sum("ringfleet_messages_lost_total"),
+        })
+    }
+
+    /// Looks until `ready` says so, for at most [`PATIENCE`].
+    pub async fn until(&self, what: &str, mut ready: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+        let deadline = self.env.now() + PATIENCE;
+        while !ready().await? {
+            ensure!(self.env.now() < deadline, "waited {PATIENCE:?} for {what}");
+            self.env.sleep(LOOK_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    /// Stops every process; fails if one had to be killed.
+    pub async fn stop(mut self) -> Result<()> {
+        let killed = self.local.stop_all(PATIENCE).await.map_err(anyhow::Error::msg)?;
+        ensure!(killed.is_empty(), "had to be killed: {killed:?}");
+        Ok(())
+    }
+}
+
+/// The two sides of C7.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum {
+    /// Messages sent, by actors and clients.
+    pub sent: i128,
+    /// Messages handled, by actors and clients.
+    pub handled: i128,
+    /// Messages that lie somewhere.
+    pub in_flight: i128,
+    /// Messages dead-lettered.
+    pub dead_lettered: i128,
+    /// Messages reported lost.
+    pub lost: i128,
+}
+
+fn client(env: &Env, local: &LocalCluster) -> Result<Client> {
+    let coordinators = local.processes().iter().filter(|process| process.kind == Kind::Coordinator);
+    let coordinators = coordinators.map(|process| process.advertise.to_string()).collect();
+    let identity = Identity::load(&*env.disk(), &local.folder().join("operator"))?;
+    Ok(Client::new(env, ClientConfig::new(coordinators, identity))?)
+}

@@ -1,0 +1,145 @@
+//! Faults of coordinators and links, under load.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ringfleet::local::{Kind, Signal};
+use ringfleet::proxy::UdpProxy;
+use ringfleet_proto::control::Keys;
+use ringfleet_tests::cluster::TestCluster;
+
+use crate::support::{BINARY, Streams, run};
+
+#[test]
+fn a_killed_leader_costs_no_message_and_the_next_one_takes_changes() {
+    run(async |env| -> Result<()> {
+        let mut cluster = TestCluster::start(&env, BINARY, |_| ()).await?;
+        let mut streams = Streams::prepare(&cluster, 32).await?;
+        streams.send(500).await?;
+        let leader = cluster.leader().await?;
+        cluster.local.kill(&leader).await.map_err(anyhow::Error::msg)?;
+        let killed_at = env.now();
+        streams.send(500).await?;
+        cluster.apply("counter", Keys::Dense { count: 100 }, 12).await?;
+        println!("a set was in effect {:?} after the leader was killed", env.now() - killed_at);
+        ensure!(cluster.leader().await? != leader, "the killed coordinator still leads");
+        streams.send(500).await?;
+        streams.check(&cluster).await?;
+        let sum = cluster.conserved().await?;
+        ensure!(sum.dead_lettered == 0 && sum.lost == 0, "{sum:?}");
+        cluster.stop().await
+    });
+}
+
+#[test]
+fn messages_flow_without_coordinators_while_the_leases_last() {
+    run(async |env| -> Result<()> {
+        let mut cluster = TestCluster::start(&env, BINARY, |config| config.lease_ms = Some(10_000)).await?;
+        let mut streams = Streams::prepare(&cluster, 32).await?;
+        streams.send(10).await?;
+        streams.session.flush().await?;
+        cluster.signal_coordinators(Signal::STOP)?;
+        let until = env.now() + Duration::from_secs(3);
+        let mut rounds = 0;
+        while env.now() < until {
+            streams.send(10).await?;
+            streams.session.flush().await?;
+            rounds += 1;
+        }
+        cluster.signal_coordinators(Signal::CONT)?;
+        println!("{} messages were handled in 3 s without coordinators", rounds * 10 * streams.count);
+        ensure!(rounds > 3, "only {rounds} rounds of messages flowed");
+        streams.check(&cluster).await?;
+        cluster.conserved().await?;
+        cluster.stop().await
+    });
+}
+
+#[test]
+fn nothing_is_accepted_after_the_lease_and_nothing_is_lost_when_it_is_renewed() {
+    run(async |env| -> Result<()> {
+        const LEASE: Duration = Duration::from_millis(3000);
+        const GRACE: Duration = Duration::from_millis(250);
+        let mut cluster = TestCluster::start(&env, BINARY, |_| ()).await?;
+        let mut streams = Streams::prepare(&cluster, 32).await?;
+        streams.send(10).await?;
+        streams.session.flush().await?;
+        cluster.signal_coordinators(Signal::STOP)?;
+        let stopped_at = env.now();
+        let mut handled = Vec::new();
+        // The load goes on all the time; the client's window and `Busy` hold it back.
+        let mut last_flushed = stopped_at;
+        while env.now() < stopped_at + Duration::from_secs(6) {
+            if env.now() < stopped_at + LEASE {
+                streams.send(1).await?;
+                if env.timeout(Duration::from_millis(100), streams.session.flush()).await.is_ok() {
+                    last_flushed = env.now();
+                }
+            } else {
+                let now = env.now();
+                handled.push((now - stopped_at, cluster.metric("ringfleet_messages_handled_total").await?));
+                if handled.len() == 1 {
+                    // Waits at the nodes' doors.
+                    streams.send(20).await?;
+                }
+                env.sleep(Duration::from_millis(100)).await;
+            }
+        }
+        ensure!(last_flushed > stopped_at + Duration::from_secs(1), "messages did not flow within the lease");
+        let late: Vec<_> = handled.iter().filter(|(at, _)| *at > LEASE + GRACE).collect();
+        ensure!(late.len() > 5, "too few looks after the lease: {handled:?}");
+        ensure!(late.iter().all(|(_, count)| *count == late[0].1), "C2: handled after the lease's end: {late:?}");
+        cluster.signal_coordinators(Signal::CONT)?;
+        let renewed_at = env.now();
+        streams.session.flush().await?;
+        let resumed = env.now() - renewed_at;
+        println!("flow resumed {resumed:?} after the coordinators went on");
+        ensure!(resumed < Duration::from_secs(2), "flow took {resumed:?} to resume");
+        streams.check(&cluster).await?;
+        let sum = cluster.conserved().await?;
+        ensure!(sum.lost == 0, "{sum:?}");
+        cluster.stop().await
+    });
+}
+
+#[test]
+fn a_link_that_is_cut_and_restored_under_load_loses_repeats_and_reorders_nothing() {
+    run(async |env| -> Result<()> {
+        /// Streams times rounds: more than a million stamped messages from the client, as many between nodes.
+        const STREAMS: u64 = 256;
+        const ROUNDS: u64 = 4096;
+        // Proxies stand in front of the nodes before they are started.
+        let mut proxies = Vec::new();
+        let mut cluster = TestCluster::start_with(
+            &env,
+            BINARY,
+            |config| config.proxied = true,
+            |local| {
+                for node in local.processes().iter().filter(|process| process.kind == Kind::Node) {
+                    proxies.push(UdpProxy::start(&env, node.advertise, node.listen)?);
+                }
+                Ok(())
+            },
+        )
+        .await?;
+        let mut streams = Streams::prepare(&cluster, STREAMS).await?;
+        let begun = env.now();
+        let mut cuts = 0;
+        for part in 0..16_usize {
+            streams.send(ROUNDS / 16).await?;
+            if part % 4 == 1 {
+                proxies[part % proxies.len()].cut_all(Duration::from_secs(1));
+                cuts += 1;
+            }
+        }
+        streams.check(&cluster).await?;
+        let took = env.now() - begun;
+        println!("{} stamped messages over {cuts} cuts in {took:?}", STREAMS * ROUNDS);
+        let sum = cluster.conserved().await?;
+        ensure!(sum.dead_lettered == 0 && sum.lost == 0, "{sum:?}");
+        let dropped: u64 = proxies.iter().map(|proxy| proxy.counts().1).sum();
+        ensure!(dropped > 0, "no datagram was dropped: the links were not cut");
+        cluster.local.stop_all(Duration::from_secs(10)).await.map_err(anyhow::Error::msg)?;
+        Ok(())
+    });
+}

@@ -1,0 +1,7 @@
+//! The built binary, as a user runs it: clusters of real processes on loopback.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod faults;
+mod overload;
+mod support;
