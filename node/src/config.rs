@@ -27,6 +27,9 @@ pub struct NodeConfig {
     pub devices: Vec<DeviceConfig>,
     /// Actors that one shard of a hashed set may hold; one more is `shard_full`. A table grows towards it as it fills.
     pub actors_per_shard: u32,
+    /// Messages kept for other nodes until they acknowledge them, altogether; half of it for one node, an eighth for one shard. More rides
+    /// out longer cuts of a link, at 64 bytes each.
+    pub outbound_max: usize,
     /// How long it tries to join before it gives up with an error.
     pub join_deadline: Duration,
 }
@@ -41,6 +44,8 @@ pub enum DeviceConfig {
 impl NodeConfig {
     /// How long an agent tries to join if nothing else is said: a coordinator that is elected meanwhile takes 2 s (C10).
     pub const JOIN_DEADLINE: Duration = Duration::from_secs(20);
+    /// Messages for other nodes if nothing else is said: 64 MiB.
+    pub const OUTBOUND_MAX: usize = ringfleet_proto::limits::OUTBOUND_TOTAL_MAX;
     /// Actors of one shard if nothing else is said: 67 million in a set of 256 shards.
     pub const ACTORS_PER_SHARD: u32 = 1 << 18;
 }

@@ -293,7 +293,12 @@ impl Node {
             devices: self.config.devices.iter().map(device).collect(),
             types: self.types.iter().map(|ty| ty.name.to_owned()).collect(),
             actors_per_shard: self.config.actors_per_shard,
-            outbound: OutboundConfig::default(),
+            outbound: OutboundConfig {
+                channel_max: (self.config.outbound_max / 8).max(1),
+                peer_max: (self.config.outbound_max / 2).max(1),
+                total_max: self.config.outbound_max.max(1),
+                ..OutboundConfig::default()
+            },
             pending_worker_max: limits::PENDING_WORKER_MAX,
             session_idle_ms: limits::SESSION_IDLE_MS,
         }

@@ -67,7 +67,7 @@ impl TestCluster {
         set.spec.shards = shards;
         let context = self.local.context(Role::Operator);
         let cluster = Cluster::of(&self.env, &context, PATIENCE).map_err(anyhow::Error::msg)?;
-        apply::apply(&cluster, set, true).await.map_err(anyhow::Error::msg)?;
+        apply::apply(&cluster, set, "the test", true).await.map_err(anyhow::Error::msg)?;
         Ok(())
     }
 

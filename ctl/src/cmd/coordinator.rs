@@ -60,11 +60,7 @@ pub async fn run(app: &App, args: CoordinatorArgs) -> CtlResult {
     let config = config(app, args)?;
     let attempt = format!("running coordinator {}", config.name);
     let failed = |error: CoordinatorError| CtlError::failed(&attempt, chain(&error));
-    tokio::select! {
-        ended = ringfleet_coordinator::run(app.env.clone(), config) => ended.map_err(failed),
-        // Dropping it stops it; its log is on disk with every acknowledgement.
-        () = settings::asked_to_stop() => Ok(()),
-    }
+    ringfleet_coordinator::run_until(app.env.clone(), config, settings::asked_to_stop()).await.map_err(failed)
 }
 
 fn config(app: &App, flags: CoordinatorArgs) -> CtlResult<CoordinatorConfig> {

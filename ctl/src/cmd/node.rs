@@ -53,6 +53,21 @@ pub struct NodeArgs {
     /// Slots of the rings between workers, a power of two [default: 4096].
     #[arg(long, value_name = "N")]
     pub ring_slots: Option<u32>,
+    /// Slots of each worker's ring from the agent, a power of two [default: 8192].
+    #[arg(long, value_name = "N")]
+    pub ingress_slots: Option<u32>,
+    /// Slots of each worker's ring to the agent, a power of two [default: 8192].
+    #[arg(long, value_name = "N")]
+    pub egress_slots: Option<u32>,
+    /// Messages that one worker may hold because their ring is full [default: 16384].
+    #[arg(long, value_name = "N")]
+    pub spill_slots: Option<u32>,
+    /// Messages that a worker handles before it publishes what they sent [default: 1024].
+    #[arg(long, value_name = "N")]
+    pub batch: Option<u32>,
+    /// Messages kept for other nodes until they acknowledge them [default: 1048576, half of it for one node].
+    #[arg(long, value_name = "N")]
+    pub outbound_max: Option<usize>,
     /// Actors that one shard may hold; one more is refused [default: 262144].
     #[arg(long, value_name = "N")]
     pub actors_per_shard: Option<u32>,
@@ -114,6 +129,10 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
     let device = CpuDeviceConfig {
         workers: flags.workers.or(from_file.workers).unwrap_or(defaults.workers),
         ring_slots: flags.ring_slots.or(from_file.ring_slots).unwrap_or(defaults.ring_slots),
+        ingress_slots: flags.ingress_slots.or(from_file.ingress_slots).unwrap_or(defaults.ingress_slots),
+        egress_slots: flags.egress_slots.or(from_file.egress_slots).unwrap_or(defaults.egress_slots),
+        spill_slots: flags.spill_slots.or(from_file.spill_slots).unwrap_or(defaults.spill_slots),
+        batch: flags.batch.or(from_file.batch).unwrap_or(defaults.batch),
         ..defaults
     };
     device.check().map_err(|cause| CtlError::usage(attempt, cause))?;
@@ -128,6 +147,7 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
         cert: files.certificate,
         key: files.key,
         devices: vec![DeviceConfig::Cpu(device)],
+        outbound_max: flags.outbound_max.or(from_file.outbound_max).unwrap_or(NodeConfig::OUTBOUND_MAX),
         actors_per_shard: flags.actors_per_shard.or(from_file.actors_per_shard).unwrap_or(NodeConfig::ACTORS_PER_SHARD),
         join_deadline: flags.join_deadline.or(from_file.join_deadline).unwrap_or(NodeConfig::JOIN_DEADLINE),
     })

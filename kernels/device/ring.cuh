@@ -1,0 +1,25 @@
+// Positions of a ring (C3, C9): u32, wrapping; slot = position & (slots - 1). See kernels/abi/src/ring.rs.
+//
+// On the device a producer numbers what it sends with *virtual* positions: the tail counts every message for a ring, whether
+// the ring has room for it or not. Position p has room when p - head < slots; until then the message waits in the spill,
+// tagged with (ring, p), and its place in the order is already fixed. So threads reserve with one atomic add, never retry,
+// and the order of a ring is the order of reservation however the spill is drained. What may be published is
+// published_tail(): everything below it has been written.
+#pragma once
+#include "base.cuh"
+
+// Whether the slot of position `at` is free, the consumer's head being `head`.
+RF_FN bool ring_has_room(u32 at, u32 head, u32 slots) { return at - head < slots; }
+
+// The end of what may be published when everything that has room has been written.
+RF_FN u32 ring_published_tail(u32 virtual_tail, u32 head, u32 slots) {
+    return ring_has_room(virtual_tail, head, slots) ? virtual_tail : head + slots;
+}
+
+// Slots that can be read.
+RF_FN u32 ring_ready(u32 tail, u32 head) { return tail - head; }
+
+// A position read from the other side that cannot be: the other side is broken and its slots cannot be trusted.
+RF_FN bool ring_tail_is_sane(u32 tail, u32 tail_before, u32 head, u32 slots) {
+    return tail - head <= slots && tail - head >= tail_before - head;
+}

@@ -1,0 +1,209 @@
+// The parts of a worker's round that move whole batches: what is there, taking it, sending on, publishing (C3, C9).
+#pragma once
+#include "run.cuh"
+#include "spill.cuh"
+
+RF_FN u32 *tails_row(const Params &p, u32 receiver) { return reinterpret_cast<u32 *>(p.tails) + receiver * ROW; }
+RF_FN u32 *heads_row(const Params &p, u32 sender) { return reinterpret_cast<u32 *>(p.heads) + sender * ROW; }
+RF_FN HostPage *host_of(const Params &p) { return reinterpret_cast<HostPage *>(p.host_page); }
+RF_FN DevicePage *device_of(const Params &p) { return reinterpret_cast<DevicePage *>(p.device_page); }
+
+// Publishes what the round before has done and reads what the others have done. Thread t looks after the inbound ring
+// `t + start` and the outbound ring t. Returns what lies ready in that inbound ring.
+//
+// `dirty`: the block has something to publish, and a barrier since its last write. Then one fence serves both directions
+// (memory.cuh). Otherwise only a thread that found something fences, so that an idle worker polls at the speed of its loads.
+RF_FN u32 exchange_positions(const Params &p, Shared &s, u32 me, u32 ring, bool dirty) {
+    const u32 t = threadIdx.x;
+    u32 ready = 0;
+    if (t < INBOUND) {
+        const u32 tail = load_relaxed(&tails_row(p, me)[ring]);
+        const u32 out_head = load_relaxed(&heads_row(p, me)[t]);
+        const u32 head = s.in_head[ring] + s.in_take[ring];
+        ready = ring_ready(tail, head);
+        if (dirty) {
+            // Release for what is published below, acquire for what was loaded above.
+            if (s.egress_used) fence_system();
+            else fence_gpu();
+            s.in_head[ring] = head;
+            s.in_take[ring] = 0;
+            if (s.may_publish && head != s.in_published[ring]) {
+                s.in_published[ring] = head;
+                store_relaxed(&heads_row(p, ring)[me], head);
+            }
+            const u32 out_tail = ring_published_tail(s.out_tail[t], s.out_head[t], outbound_slots(t));
+            if (s.may_publish && out_tail != s.out_published[t]) {
+                s.out_published[t] = out_tail;
+                if (t == EGRESS) store_system(&host_of(p)->egress_tail[me], out_tail);
+                else store_relaxed(&tails_row(p, t)[me], out_tail);
+            }
+            if (t == EGRESS && s.may_publish && s.ingress_told != s.counters[RF_COUNTER(ingress_done)]) {
+                // Verdicts first, then the count that says they are there (C4).
+                if (s.egress_used) fence_system();
+                s.ingress_told = s.counters[RF_COUNTER(ingress_done)];
+                store_system(&host_of(p)->ingress_done[me], s.ingress_told);
+            }
+        } else if (ready != 0) {
+            fence_gpu();
+        }
+        if (out_head != s.out_head[t]) {
+            s.out_head[t] = out_head;
+            if (s.out_waiting[t] != 0) s.spill_ready = 1;
+        }
+    }
+    return ready;
+}
+
+// The first half of choosing a batch: sums over the lanes of each warp. Returns what lies ready before this thread's ring
+// within its warp.
+RF_FN u32 scan_ready(Shared &s, u32 ready) {
+    const u32 lane = threadIdx.x & 31;
+    u32 before = ready;
+#pragma unroll
+    for (u32 step = 1; step < 32; step <<= 1) {
+        const u32 other = __shfl_up_sync(~0u, before, step);
+        if (lane >= step) before += other;
+    }
+    if (lane == 31 && threadIdx.x >> 5 < SCAN_WARPS) s.ready[threadIdx.x >> 5] = before;
+    return before - ready;
+}
+
+// The second half, behind a barrier: each ring's part of the batch, everything in turn up to `limit`. Returns all that lies
+// ready.
+RF_FN u32 share_batch(Shared &s, u32 ring, u32 ready, u32 before, u32 limit) {
+    u32 all = 0;
+#pragma unroll
+    for (u32 w = 0; w < SCAN_WARPS; w++) {
+        const u32 part = s.ready[w];
+        if (w < threadIdx.x >> 5) before += part;
+        all += part;
+    }
+    if (threadIdx.x < INBOUND) {
+        const u32 from = min(before, limit);
+        s.in_from[ring] = from;
+        s.in_take[ring] = min(before + ready, limit) - from;
+    }
+    return all;
+}
+
+RF_FN const char *inbound_base(const Params &p, u32 me, u32 ring) {
+    return ring == INGRESS
+               ? reinterpret_cast<const char *>(p.ingress) + (u64)me * INGRESS_SLOTS * sizeof(Envelope)
+               : reinterpret_cast<const char *>(p.rings) + ((u64)me * WORKERS + ring) * RING_SLOTS * sizeof(Envelope);
+}
+
+// A warp per ring copies the batch to shared memory; all copies are under way before the first is waited for. Lane l knows
+// the l-th ring of its warp, so rings with nothing to take cost nothing.
+RF_FN void stage_batch(const Params &p, Shared &s, u32 me) {
+    constexpr u32 EACH = (INBOUND + WARPS - 1) / WARPS;
+    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    for (u32 first = 0; first < EACH; first += 32) {
+        const u32 mine = (first + lane) * WARPS + warp;
+        const bool there = first + lane < EACH && mine < INBOUND;
+        const u32 my_take = there ? s.in_take[mine] : 0;
+        for (u32 left = __ballot_sync(~0u, my_take != 0); left != 0; left &= left - 1) {
+            const u32 ring = (first + __ffs(left) - 1) * WARPS + warp;
+            const u32 chunks = s.in_take[ring] * 4, from = s.in_from[ring], head = s.in_head[ring];
+            const u32 mask = inbound_slots(ring) - 1;
+            const char *base = inbound_base(p, me, ring);
+            for (u32 c = lane; c < chunks; c += 32)
+                copy_async_16(&s.stage[chunk_at(from + (c >> 2), c & 3)],
+                              base + (u64)((head + (c >> 2)) & mask) * sizeof(Envelope) + (c & 3) * 16);
+        }
+    }
+    copy_async_wait();
+}
+
+// Four lanes carry what each message sent from its place in the batch to its slot; buckets are emptied on the way.
+RF_FN void send_batch(const Params &p, Shared &s, u32 me) {
+    for (u32 c = threadIdx.x; c < s.batch * 4; c += THREADS) {
+        const u32 j = c >> 2, q = c & 3, place = s.record[j];
+        if (place != NONE) {
+            *reinterpret_cast<uint4 *>(address_of(p, s, me, place) + q * 16) = s.stage[chunk_at(j, q)];
+            if (place >> SLOT_BITS >= EGRESS) s.egress_used = 1;
+        }
+        if (q == 0 && s.bucket[j] != NONE16) s.bucket_head[s.bucket[j]] = NONE;
+    }
+}
+
+// Reads the tables anew, empties shards that have just been assigned, and after a change of routes puts a marker into every
+// ring: everything sent by the old routes lies before it (C2, C3). Uniform over the block, between two batches.
+RF_SLOW void learn_tables(const Params &p, Shared &s, u32 me) {
+    const u32 t = threadIdx.x, version = s.tables_wanted, before = s.tables_version;
+    if (t == 0) s.later_count = 0;
+    __syncthreads();
+    // Gates stay closed over this: their shards are noted in `record`, which is free between batches.
+#pragma unroll 1
+    for (u32 i = t; i < SHARDS_KNOWN; i += THREADS)
+        if (s.shards[i].index != NONE && s.shards[i].closed) s.record[atomicAdd(&s.later_count, 1)] = s.shards[i].index;
+    __syncthreads();
+    const u32 gates = s.later_count;
+#pragma unroll 1
+    for (u32 i = t; i < SETS_KNOWN; i += THREADS) s.set_known[i] = 0;
+#pragma unroll 1
+    for (u32 i = t; i < SHARDS_KNOWN; i += THREADS) s.shards[i].index = NONE;
+    if (t == 0) s.tables_version = version;
+    // Acquire: pairs with the router's release of the version; the tables that it stands for may be read.
+    fence_gpu();
+    __syncthreads();
+#pragma unroll 1
+    for (u32 i = t; i < p.routes_len && i < ROUTES_KNOWN; i += THREADS) s.routes[i] = routes_of(p, s)[i];
+#pragma unroll 1
+    for (u32 i = t; i < p.routes_len; i += THREADS) {
+        const ShardEntry entry = shards_of(p)[i];
+        if (entry.worker != me || entry.epoch == 0) continue;
+        u32 at = i & (SHARDS_KNOWN - 1);
+#pragma unroll 1
+        for (u32 tries = 0; tries < SHARDS_KNOWN && atomicCAS(&s.shards[at].index, NONE, i) != NONE; tries++)
+            at = (at + 1) & (SHARDS_KNOWN - 1);
+        if (s.shards[at].index != i) continue; // the host keeps to RF_SHARDS_MAX, so this is never so
+        s.shards[at].closed = s.shards[at].opened = 0;
+#pragma unroll 1
+        for (u32 k = 0; k < gates; k++)
+            if (s.record[k] == i && entry.emptied == (u32)entry.epoch) s.shards[at].closed = 1;
+        s.shards[at].full_from = NONE;
+        s.shards[at].base = entry.base;
+        s.shards[at].capacity = entry.capacity;
+        s.shards[at].fresh = entry.emptied != (u32)entry.epoch ? entry.record_units * (entry.capacity + 1) : 0;
+    }
+#pragma unroll 1
+    for (u32 i = 1 + t; i < p.sets_count; i += THREADS) {
+        const SetEntry entry = sets_of(p)[i];
+        if (entry.shards == 0) continue;
+        u32 at = i & (SETS_KNOWN - 1);
+#pragma unroll 1
+        for (u32 tries = 0; tries < SETS_KNOWN && atomicCAS(&s.set_known[at], 0, i) != 0; tries++)
+            at = (at + 1) & (SETS_KNOWN - 1);
+        if (s.set_known[at] == i) s.sets[at] = entry;
+    }
+    __syncthreads();
+#pragma unroll 1
+    for (u32 at = 0; at < SHARDS_KNOWN; at++) {
+        const u32 units = s.shards[at].index == NONE ? 0 : s.shards[at].fresh;
+        if (units == 0) continue;
+        uint4 *words = reinterpret_cast<uint4 *>(arena_of(p) + (u64)s.shards[at].base * RECORD_UNIT);
+#pragma unroll 1
+        for (u64 i = t; i < (u64)units * (RECORD_UNIT / 16); i += THREADS) words[i] = make_uint4(0, 0, 0, 0);
+        if (t == 0) {
+            ShardEntry *entry = reinterpret_cast<ShardEntry *>(p.shards) + s.shards[at].index;
+            entry->emptied = (u32)entry->epoch;
+        }
+    }
+    __syncthreads();
+    if (((version ^ before) & 1) != 0)
+#pragma unroll 1
+        for (u32 ring = t; ring < WORKERS; ring += THREADS) {
+            Envelope marker = {};
+            marker.to_key = version;
+            marker.from_key = me;
+            marker.bits = (RINGFLEET_FLAG_MARKER | RINGFLEET_FLAG_CONTROL) << RINGFLEET_FLAGS_SHIFT;
+            write_place(p, s, me, reserve(p, s, me, ring), marker);
+        }
+    if (t == 0) s.later_count = 0;
+    // The host may build on the new state of this worker once it reads this.
+    if (t == 0) {
+        fence_system();
+        store_system(&host_of(p)->tables_seen[me], version);
+    }
+    __syncthreads();
+}

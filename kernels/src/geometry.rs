@@ -1,0 +1,118 @@
+//! Sizes that are fixed when device code is compiled for a device (C9).
+
+use ringfleet_abi::limits::{MAX_SENDS_LIMIT, RING_SLOTS_MAX, RING_SLOTS_MIN, WORKERS_MAX};
+
+/// How a device is cut into workers, and how large their queues are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Worker blocks. The kernel is launched with one more, the router; all of them have to be resident at once.
+    pub workers: u32,
+    /// Threads of a block, whole warps.
+    pub threads: u32,
+    /// Messages of one round, at most. Larger batches cost latency and shared memory (64 bytes each), smaller ones rate.
+    pub batch: u32,
+    /// Buckets of the table that groups a batch by actor, a power of two.
+    pub buckets: u32,
+    /// Slots of a ring between two workers. There are `workers`² of them at 64 bytes a slot. A full ring makes its sender spill.
+    pub ring_slots: u32,
+    /// Slots of a worker's ring from the router: what the host may have outstanding at one worker.
+    pub ingress_slots: u32,
+    /// Slots of a worker's ring to the host, in pinned memory.
+    pub egress_slots: u32,
+    /// Messages that one worker may hold because their ring is full. Inputs are taken only while all they may send has room here.
+    pub spill_slots: u32,
+}
+
+impl Geometry {
+    /// Sizes for a device with this many multiprocessors, one block on each.
+    #[must_use]
+    pub const fn for_multiprocessors(count: u32) -> Self {
+        Self {
+            workers: if count > 1 { count - 1 } else { 1 },
+            threads: 512,
+            batch: 2048,
+            buckets: 4096,
+            ring_slots: 512,
+            ingress_slots: 4096,
+            egress_slots: 4096,
+            spill_slots: 131_072,
+        }
+    }
+
+    /// Checks the bounds and the relations between them.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn check(&self) -> Result<(), GeometryError> {
+        let wrong = |field, value| Err(GeometryError { field, value });
+        let ring = |slots: u32| slots.is_power_of_two() && (RING_SLOTS_MIN..=RING_SLOTS_MAX).contains(&slots);
+        if self.workers == 0 || self.workers > u32::from(WORKERS_MAX) {
+            return wrong("workers", self.workers);
+        }
+        if self.threads == 0 || self.threads > 1024 || !self.threads.is_multiple_of(32) {
+            return wrong("threads", self.threads);
+        }
+        if self.batch == 0 || self.batch > 16384 {
+            return wrong("batch", self.batch);
+        }
+        if !self.buckets.is_power_of_two() || self.buckets > 32768 {
+            return wrong("buckets", self.buckets);
+        }
+        for (field, slots) in
+            [("ring_slots", self.ring_slots), ("ingress_slots", self.ingress_slots), ("egress_slots", self.egress_slots)]
+        {
+            if !ring(slots) {
+                return wrong(field, slots);
+            }
+        }
+        if self.spill_slots < MAX_SENDS_LIMIT as u32 + 1 || self.spill_slots > RING_SLOTS_MAX {
+            return wrong("spill_slots", self.spill_slots);
+        }
+        Ok(())
+    }
+
+    /// Words of a row of positions: whole lines.
+    #[must_use]
+    pub const fn row_words(&self) -> u32 {
+        (self.workers + 1).div_ceil(32) * 32
+    }
+
+    /// Words that a worker keeps from one launch to the next.
+    #[must_use]
+    pub const fn save_words(&self) -> u32 {
+        (4 + self.workers + 1).div_ceil(32) * 32
+    }
+}
+
+/// Bytes between the counters of two workers.
+pub const COUNTERS_STRIDE: u32 = 512;
+
+/// Sets that one device can know. Adding one more fails.
+pub const SETS_PER_DEVICE_MAX: u32 = 48;
+/// Shards that one worker can own. Assigning one more fails.
+pub const SHARDS_PER_WORKER_MAX: u32 = 192;
+
+/// A size that is out of its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` of the device geometry is {value}, which is out of its range")]
+pub struct GeometryError {
+    /// Which.
+    pub field: &'static str,
+    /// What was asked for.
+    pub value: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_possible_and_each_bound_is_checked() {
+        let good = Geometry::for_multiprocessors(132);
+        assert_eq!((good.check(), good.workers, good.row_words()), (Ok(()), 131, 160));
+        assert_eq!(Geometry { ring_slots: 100, ..good }.check(), Err(GeometryError { field: "ring_slots", value: 100 }));
+        assert_eq!(Geometry { threads: 33, ..good }.check(), Err(GeometryError { field: "threads", value: 33 }));
+        assert!(Geometry { workers: 0, ..good }.check().is_err());
+        assert!(Geometry { spill_slots: 1, ..good }.check().is_err());
+    }
+}

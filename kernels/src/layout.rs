@@ -1,0 +1,242 @@
+//! Structs that the launching process and device code share beyond the contract of `ringfleet-abi`: launch parameters, tables,
+//! pages. Each is defined here once; device code includes the C text that the definition also makes, with its sizes asserted.
+
+use bytemuck::{Pod, Zeroable};
+use ringfleet_abi::limits::WORKERS_MAX;
+
+/// A type that a shared field may have.
+trait Field {
+    const C: &'static str;
+    const COUNT: usize = 0;
+}
+impl Field for u16 {
+    const C: &'static str = "u16";
+}
+impl Field for u32 {
+    const C: &'static str = "u32";
+}
+impl Field for u64 {
+    const C: &'static str = "u64";
+}
+impl<T: Field, const N: usize> Field for [T; N] {
+    const C: &'static str = T::C;
+    const COUNT: usize = N;
+}
+
+macro_rules! device_structs {
+    ($($(#[$doc:meta])* struct $name:ident align($align:literal) { $($(#[$fdoc:meta])* $field:ident: $type:ty,)* })*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Clone, Copy, Debug, Pod, Zeroable)]
+            #[repr(C, align($align))]
+            pub struct $name { $($(#[$fdoc])* pub $field: $type,)* }
+
+            impl Default for $name {
+                fn default() -> Self {
+                    Zeroable::zeroed()
+                }
+            }
+        )*
+
+        /// The same structs as C++ text; device code includes it as `rf_layout.cuh`.
+        #[must_use]
+        pub fn c_text() -> String {
+            let mut text = String::from("#pragma once\n#include \"base.cuh\"\n");
+            $(
+                text.push_str(concat!("struct alignas(", stringify!($align), ") ", stringify!($name), " {\n"));
+                $(text.push_str(&field_text::<$type>(stringify!($field)));)*
+                text.push_str("};\n");
+                text.push_str(&format!(
+                    concat!("static_assert(sizeof(", stringify!($name), ") == {}, \"size of ", stringify!($name), "\");\n"),
+                    size_of::<$name>()
+                ));
+                $(text.push_str(&format!(
+                    concat!("static_assert(offsetof(", stringify!($name), ", ", stringify!($field), ") == {}, \"offset of ",
+                        stringify!($name), ".", stringify!($field), "\");\n"),
+                    core::mem::offset_of!($name, $field)
+                ));)*
+            )*
+            text
+        }
+    };
+}
+
+fn field_text<T: Field>(name: &str) -> String {
+    match T::COUNT {
+        0 => format!("    {} {name};\n", T::C),
+        count => format!("    {} {name}[{count}];\n", T::C),
+    }
+}
+
+const WORKERS: usize = WORKERS_MAX as usize;
+
+device_structs! {
+    /// What the kernel is launched with. Addresses are the device's; they never leave the process that owns the context.
+    struct Params align(16) {
+        /// Where actors' records are, in units of 32 bytes from here.
+        arena: u64,
+        /// Slots of the rings between workers: `[receiver][sender][slot]`.
+        rings: u64,
+        /// Published tails, `[receiver][sender]`, rows of whole lines; the router is the last sender.
+        tails: u64,
+        /// Consumed heads, `[sender][receiver]`, rows of whole lines; the host is the last receiver.
+        heads: u64,
+        /// Slots of the router's rings to the workers.
+        ingress: u64,
+        /// Slots of the workers' rings to the host, in pinned memory.
+        egress: u64,
+        /// Slots of the host's ring to the router, in pinned memory.
+        host_ingress: u64,
+        /// Beside each of them: worker << 20 | slot of that worker's ingress ring.
+        host_dest: u64,
+        /// [`SetEntry`] by set.
+        sets: u64,
+        /// [`ShardEntry`] by `route_base` + shard.
+        shards: u64,
+        /// Two route tables, used in turn: u16 by `route_base` + shard.
+        routes: u64,
+        /// tag | set << 32, open addressing.
+        tags: u64,
+        /// Slots of the spills.
+        spill: u64,
+        /// What waits in them: slot << 10 | ring, position.
+        spill_live: u64,
+        /// Stacks of free slots.
+        spill_free: u64,
+        /// What workers keep from one launch to the next.
+        saves: u64,
+        /// `WorkerCounters` by worker, 512 bytes apart.
+        counters: u64,
+        /// [`DevicePage`].
+        device_page: u64,
+        /// [`HostPage`], in pinned memory.
+        host_page: u64,
+        /// Clock ticks by worker and phase, in profiling builds.
+        profile: u64,
+        /// Sets in `sets`.
+        sets_count: u32,
+        /// Entries of one route table.
+        routes_len: u32,
+        /// Entries of `tags` less one.
+        tag_mask: u32,
+        /// Slots of `host_ingress`, a power of two.
+        host_ingress_slots: u32,
+        /// Bounded mode: blocks end after so many rounds; 0 is never.
+        rounds_max: u32,
+        /// Must be 0.
+        spare: [u32; 3],
+    }
+
+    /// A set, as workers see it.
+    struct SetEntry align(64) {
+        /// Keys of a dense set.
+        key_count: u64,
+        /// `2^64 / keys_per_shard` rounded up, for dividing keys below 2^32.
+        magic: u64,
+        /// Keys of each shard of a dense set but the last.
+        keys_per_shard: u32,
+        /// Where this set's shards begin in routes and shards.
+        route_base: u32,
+        /// Tag of its name.
+        tag: u32,
+        /// Bytes of an actor's record in units of 32.
+        record_units: u32,
+        /// Index of its type in this build, or `TYPE_NONE`.
+        type_index: u16,
+        /// Shards; 0: there is no such set.
+        shards: u16,
+        /// 1: dense keys.
+        dense: u16,
+        /// 1: a failed actor goes on from its initial state.
+        restart: u16,
+        /// Must be 0.
+        spare: [u32; 6],
+    }
+
+    /// A shard, as its owner sees it.
+    struct ShardEntry align(32) {
+        /// Its records, in units of 32 bytes from the arena's begin.
+        base: u32,
+        /// Records; of a hashed shard a power of two, and one more lies behind them.
+        capacity: u32,
+        /// The residence.
+        epoch: u64,
+        /// The owner; `u32::MAX`: not resident.
+        worker: u32,
+        /// Owner: lower half of the epoch for which it has emptied the records.
+        emptied: u32,
+        /// Bytes of a record in units of 32.
+        record_units: u32,
+        /// Must be 0.
+        spare: u32,
+    }
+
+    /// What the router relays to the workers.
+    struct DevicePage align(128) {
+        /// Not 0: end.
+        stop: u32,
+        /// Not 0: stand still.
+        pause: u32,
+        /// C2: until when the device may act, in its own time (`%globaltimer`).
+        lease_deadline_ns: u64,
+        /// Wall clock less device time.
+        wall_offset_ns: u64,
+        /// Changes when sets, shards or routes have changed; its lowest bit says which route table holds.
+        tables_version: u32,
+        /// Must be 0.
+        spare_word: u32,
+        /// Must be 0.
+        spare: [u64; 12],
+    }
+
+    /// Words between host and device in pinned memory. Each line has one writing side.
+    struct HostPage align(128) {
+        /// Host: end of what lies in the host's ring.
+        ingress_tail: u32,
+        /// Host: not 0: end.
+        stop: u32,
+        /// Host: C2, in device time.
+        lease_deadline_ns: u64,
+        /// Host: wall clock less device time.
+        wall_offset_ns: u64,
+        /// Host: see [`DevicePage::tables_version`].
+        tables_version: u32,
+        /// Must be 0.
+        host_spare_word: u32,
+        /// Must be 0.
+        host_spare: [u64; 12],
+        /// Router: end of what it has taken.
+        ingress_head: u32,
+        /// Must be 0.
+        router_spare: u32,
+        /// Router: device time of its last look.
+        device_ns: u64,
+        /// Must be 0.
+        router_spare_words: [u64; 14],
+        /// Host: consumed heads of the egress rings.
+        egress_head: [u32; WORKERS],
+        /// Workers: published tails of the egress rings.
+        egress_tail: [u32; WORKERS],
+        /// Workers: ingress envelopes they are finished with.
+        ingress_done: [u64; WORKERS],
+        /// Workers: version of the tables that they have adopted.
+        tables_seen: [u32; WORKERS],
+        /// Workers: the last version of which they have had every worker's marker.
+        routes_flushed: [u32; WORKERS],
+    }
+}
+
+const _: () = assert!(size_of::<SetEntry>() == 64 && size_of::<ShardEntry>() == 32);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_names_every_field_with_its_offset() {
+        let text = c_text();
+        assert!(text.contains("struct alignas(64) SetEntry {"));
+        assert!(text.contains("static_assert(offsetof(HostPage, egress_tail) == 2304"), "{text}");
+        assert!(text.contains("    u32 egress_head[512];"));
+    }
+}

@@ -1,0 +1,192 @@
+//! The GPU device keeps what the CPU device keeps. Without a GPU these tests say so and pass; with `RINGFLEET_REQUIRE_GPU=1` they fail
+//! then.
+#![allow(clippy::disallowed_methods)] // Real time on a real GPU.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringfleet_abi::{
+    ActorId, Control, Envelope, Epoch, Flags, KeySpace, RestartMode, RouteTarget, SessionId, SetId, ShardId, ShardIndex,
+    Status, Verdict, WorkerIndex,
+};
+use ringfleet_env::{Clock, SystemClock};
+use ringfleet_gpu::Device;
+use ringfleet_gpu::cuda::driver::Gpu;
+use ringfleet_gpu::cuda::memory_map::Capacity;
+use ringfleet_gpu::cuda::{CudaDevice, CudaError};
+use ringfleet_kernels::{DeviceType, Geometry, Kind, shipped};
+
+const WAIT: Duration = Duration::from_secs(5);
+const COUNTERS: SetId = SetId(5);
+const ECHOES: SetId = SetId(9);
+
+fn kind(name: &'static str) -> u16 {
+    Kind { name }.number()
+}
+
+fn tag(types: &[DeviceType], name: &str) -> u32 {
+    types.iter().find(|ty| ty.name == name).expect("a shipped type").tag()
+}
+
+fn start() -> Option<CudaDevice> {
+    let gpu = match Gpu::open(0) {
+        Ok(gpu) => gpu,
+        Err(CudaError::Missing { library, hint }) if std::env::var_os("RINGFLEET_REQUIRE_GPU").is_none() => {
+            println!("not run: {library} was not found; {hint}");
+            return None;
+        }
+        Err(error) if std::env::var_os("RINGFLEET_REQUIRE_GPU").is_none() => {
+            println!("not run: {error}");
+            return None;
+        }
+        Err(error) => panic!("RINGFLEET_REQUIRE_GPU is set: {error}"),
+    };
+    let geometry = Geometry { spill_slots: 8192, ..Geometry::for_multiprocessors(gpu.multiprocessors) };
+    let capacity = Capacity { arena_bytes: 64 << 20, sets: 64, shards: 2048, host_ingress_slots: 1 << 14 };
+    let cache = PathBuf::from(std::env::temp_dir()).join("ringfleet-cubin");
+    let clock = Arc::new(SystemClock);
+    Some(CudaDevice::start(gpu, geometry, &shipped(), &capacity, &cache, clock).expect("the device starts"))
+}
+
+fn lease(device: &mut CudaDevice, millis: u64) {
+    let deadline_ns = SystemClock.monotonic_ns() + millis * 1_000_000;
+    device.submit(Control::Lease { deadline_ns }).expect("a lease is always taken");
+}
+
+fn await_status(device: &mut CudaDevice, wanted: impl Fn(&Status) -> bool) -> Status {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = device.poll_status()
+            && wanted(&status)
+        {
+            return status;
+        }
+        assert!(began.elapsed() < WAIT, "no such status in time");
+    }
+}
+
+fn egress(device: &mut CudaDevice, count: usize) -> Vec<Envelope> {
+    let (began, mut all, mut out) = (Instant::now(), Vec::new(), [Envelope::default(); 256]);
+    while all.len() < count {
+        let taken = device.poll_egress(&mut out);
+        all.extend_from_slice(&out[..taken]);
+        assert!(began.elapsed() < WAIT, "{} of {count} envelopes came: {:?}", all.len(), device.total());
+    }
+    all
+}
+
+/// Makes a set with all its shards resident, round robin, and routed.
+fn deploy(device: &mut CudaDevice, set: SetId, name: &str, keys: KeySpace, shards: u16, actors_per_shard: u32) {
+    let types = shipped();
+    let type_index = types.iter().position(|ty| ty.name == name).map(|at| at as u16);
+    let restart = RestartMode::Stop;
+    let tag = tag(&types, name);
+    device.submit(Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart }).expect("room");
+    for index in 0..shards {
+        let (shard, worker) = (ShardId::new(set, ShardIndex(index)), WorkerIndex(index % device.workers()));
+        device.submit(Control::Assign { shard, epoch: Epoch(1), worker }).expect("room");
+        device.submit(Control::Route { shard, target: RouteTarget::Worker(worker) }).expect("room");
+    }
+    let version = u64::from(set.0);
+    device.submit(Control::RouteCommit { version }).expect("no commit is under way");
+    for _ in 0..shards {
+        await_status(device, |status| matches!(status, Status::Assigned { .. }));
+    }
+    await_status(device, |status| *status == Status::RouteFlushed { version });
+}
+
+fn message(number: u32, set: SetId, key: u64, kind: u16, flags: Flags, body: &[u8]) -> Envelope {
+    Envelope::new(ActorId::client(SessionId(7), number), ActorId::new(set, key), kind, flags, body).expect("it fits")
+}
+
+#[test]
+fn a_gpu_answers_counts_refuses_and_obeys_its_lease() {
+    let Some(mut device) = start() else { return };
+    lease(&mut device, 60_000);
+    await_status(&mut device, |status| *status == Status::Unfenced);
+    deploy(&mut device, ECHOES, "echo", KeySpace::Dense { count: 10_000 }, 300, 0);
+    deploy(&mut device, COUNTERS, "counter", KeySpace::Hashed, 2, 4);
+
+    // Every ask is answered once, by its handler.
+    let asks: Vec<Envelope> = (1..=2000_u32)
+        .map(|n| message(n, ECHOES, u64::from(n) * 5 % 10_000, kind("Ping"), Flags::ASK, &u64::from(n).to_le_bytes()))
+        .collect();
+    assert_eq!(device.push_ingress(&asks), 2000);
+    let mut numbers: Vec<u32> = egress(&mut device, 2000)
+        .iter()
+        .map(|answer| {
+            let number = answer.to().as_client().expect("to the client").1;
+            assert!(answer.flags().has(Flags::REPLY) && answer.kind == kind("Pong"));
+            assert_eq!(answer.payload[..8], u64::from(number).to_le_bytes());
+            assert!(answer.stamp().wall_ms().abs_diff(SystemClock.wall_ms()) < 250, "C6: {}", answer.stamp());
+            number
+        })
+        .collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=2000).collect::<Vec<_>>());
+
+    // An actor that fails answers with a verdict, and is failed from then on.
+    let add = |n, amount: i64| message(n, COUNTERS, 1, kind("Add"), Flags::NONE, &amount.to_le_bytes());
+    let read = |n| message(n, COUNTERS, 1, kind("Read"), Flags::ASK, &[]);
+    assert_eq!(device.push_ingress(&[add(1, 40), add(2, 2), read(3), add(4, i64::MAX), read(5)]), 5);
+    let answers = egress(&mut device, 3);
+    assert_eq!(answers[0].payload[..8], 42_i64.to_le_bytes());
+    let verdicts: Vec<_> = answers[1..].iter().map(|answer| answer.as_verdict().expect("a verdict")).collect();
+    assert_eq!((verdicts[0].0, verdicts[0].1.fault), (Verdict::HandlerFailed, 2));
+    assert_eq!(verdicts[1].0, Verdict::ActorFailed);
+
+    // No such key; wrong length; no reply.
+    let bad = [
+        message(6, ECHOES, 10_000, kind("Ping"), Flags::ASK, &[0; 8]),
+        message(7, ECHOES, 1, kind("Ping"), Flags::ASK, &[0; 4]),
+    ];
+    assert_eq!(device.push_ingress(&bad), 2);
+    for answer in egress(&mut device, 2) {
+        assert_eq!(answer.as_verdict().map(|verdict| verdict.0), Some(Verdict::BadMessage));
+    }
+
+    // A full shard closes its gate until the marker comes.
+    let fill: Vec<Envelope> =
+        (0..40).map(|n| message(100 + n, COUNTERS, 1000 + u64::from(n), kind("Add"), Flags::NONE, &1_i64.to_le_bytes())).collect();
+    assert_eq!(device.push_ingress(&fill), 40);
+    let began = Instant::now();
+    let refused = loop {
+        let total = device.total();
+        if total.ingress_done == 2000 + 5 + 2 + 40 && total.refused > 0 {
+            break total.refused;
+        }
+        assert!(began.elapsed() < WAIT, "{total:?}");
+    };
+    let verdicts = egress(&mut device, refused as usize);
+    assert!(verdicts.iter().all(|v| matches!(v.as_verdict(), Some((Verdict::ShardFull | Verdict::Busy, _)))), "{verdicts:?}");
+
+    // C7, in a quiet device.
+    let total = device.total();
+    assert_eq!(total.in_flight(), 0, "{total:?}");
+
+    // C2: past the lease nothing is handled; renewed, all of it is.
+    lease(&mut device, 0);
+    await_status(&mut device, |status| *status == Status::Fenced);
+    let quiet = Instant::now();
+    while quiet.elapsed() < Duration::from_millis(20) {
+        std::hint::spin_loop();
+    }
+    assert_eq!(device.push_ingress(&asks[..100]), 100);
+    let (fenced, mut out) = (Instant::now(), [Envelope::default(); 16]);
+    while fenced.elapsed() < Duration::from_millis(100) {
+        assert_eq!(device.poll_egress(&mut out), 0, "C2: an answer after the lease's end");
+    }
+    lease(&mut device, 60_000);
+    assert_eq!(egress(&mut device, 100).len(), 100);
+
+    // A released shard is gone; messages to it are answered.
+    let shard = ShardId::new(ECHOES, ShardIndex(0));
+    device.submit(Control::Release { shard, epoch: Epoch(1) }).expect("room");
+    await_status(&mut device, |status| *status == Status::Released { shard, epoch: Epoch(1) });
+    assert_eq!(device.push_ingress(&[message(9, ECHOES, 0, kind("Ping"), Flags::ASK, &[0; 8])]), 1);
+    assert_eq!(egress(&mut device, 1)[0].as_verdict().map(|verdict| verdict.0), Some(Verdict::NotResident));
+
+    device.submit(Control::Stop).expect("always taken");
+    await_status(&mut device, |status| *status == Status::Stopped);
+}
