@@ -33,6 +33,14 @@ Init == /\ epoch = 1
         /\ disk = [r \in Replicas |-> Nothing] /\ page = disk
         /\ appends = {} /\ answers = {} /\ acked = [n \in 1..N |-> 0] /\ crashes = 0
 
+\* Another start, for what lies deep: the first owner died when one replica had its message 2, and the second is to recover.
+Divided == LET one == [promised |-> 1, le |-> 1, log |-> <<2>>]  r1 == CHOOSE r \in Replicas : TRUE IN
+        /\ epoch = 2
+        /\ own = [e \in Owners |-> [st |-> IF e = 2 THEN "fencing" ELSE "none", log |-> <<>>, from |-> {}, le |-> 0]]
+        /\ disk = [r \in Replicas |-> IF r = r1 THEN one ELSE Nothing] /\ page = disk
+        /\ appends = {[e |-> 1, log |-> <<2>>]} /\ answers = {[e |-> 1, r |-> r1, len |-> 1]}
+        /\ acked = [n \in 1..N |-> 0] /\ crashes = 0
+
 Holds(log, n) == \E i \in DOMAIN log : log[i] = n
 \* What an owner knows to be on the disks of a quorum.
 Safe(e, len) == Cardinality({r \in Replicas : \E a \in answers : a.e = e /\ a.r = r /\ a.len >= len}) >= Quorum

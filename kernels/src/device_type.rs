@@ -63,7 +63,12 @@ impl DeviceType {
     /// The text inside its namespace, and the struct by which the kernel calls it.
     pub(crate) fn emit(&self, out: &mut String, index: usize) {
         let namespace = Self::namespace(index);
-        let _ = writeln!(out, "// {}\nnamespace {namespace} {{\nstatic constexpr u32 OWN_TAG = {:#x}u;", self.name, self.tag());
+        let _ = writeln!(
+            out,
+            "// {}\nnamespace {namespace} {{\nstatic constexpr u32 OWN_TAG = {:#x}u;",
+            self.name,
+            self.tag()
+        );
         for kind in &self.kinds {
             let _ = writeln!(out, "static constexpr u16 KIND_{} = {};", kind.name, kind.number());
         }

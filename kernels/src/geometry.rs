@@ -58,9 +58,11 @@ impl Geometry {
         if !self.buckets.is_power_of_two() || self.buckets > 32768 {
             return wrong("buckets", self.buckets);
         }
-        for (field, slots) in
-            [("ring_slots", self.ring_slots), ("ingress_slots", self.ingress_slots), ("egress_slots", self.egress_slots)]
-        {
+        for (field, slots) in [
+            ("ring_slots", self.ring_slots),
+            ("ingress_slots", self.ingress_slots),
+            ("egress_slots", self.egress_slots),
+        ] {
             if !ring(slots) {
                 return wrong(field, slots);
             }
@@ -110,7 +112,10 @@ mod tests {
     fn the_default_is_possible_and_each_bound_is_checked() {
         let good = Geometry::for_multiprocessors(132);
         assert_eq!((good.check(), good.workers, good.row_words()), (Ok(()), 131, 160));
-        assert_eq!(Geometry { ring_slots: 100, ..good }.check(), Err(GeometryError { field: "ring_slots", value: 100 }));
+        assert_eq!(
+            Geometry { ring_slots: 100, ..good }.check(),
+            Err(GeometryError { field: "ring_slots", value: 100 })
+        );
         assert_eq!(Geometry { threads: 33, ..good }.check(), Err(GeometryError { field: "threads", value: 33 }));
         assert!(Geometry { workers: 0, ..good }.check().is_err());
         assert!(Geometry { spill_slots: 1, ..good }.check().is_err());

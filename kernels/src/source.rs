@@ -109,7 +109,8 @@ impl Unit {
     /// A size that is out of its range.
     pub fn new(geometry: &Geometry, arch: Arch, variant: Variant, types: &[DeviceType]) -> Result<Self, GeometryError> {
         geometry.check()?;
-        let mut headers: Vec<(String, String)> = FILES.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
+        let mut headers: Vec<(String, String)> =
+            FILES.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
         headers.push((ABI_HEADER.0.into(), ABI_HEADER.1.into()));
         headers.push(("stdint.h".into(), STDINT.into()));
         headers.push(("stddef.h".into(), STDDEF.into()));

@@ -181,7 +181,7 @@ where
             dead.with_label_values(&["worker", &device, &worker, reason.name()]).inc_by(count);
         }
     }
-    sent.with_label_values(&["client", "", ""]).inc_by(ledger.client_in.saturating_sub(ledger.taken_back));
+    sent.with_label_values(&["client", "", ""]).inc_by(ledger.client_in.saturating_sub(ledger.taken_back_clients));
     handled.with_label_values(&["client", "", ""]).inc_by(ledger.replies_out);
     for reason in DeadReason::ALL {
         dead.with_label_values(&["agent", "", "", reason.name()]).inc_by(ledger.dead[*reason as usize]);

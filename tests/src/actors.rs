@@ -177,7 +177,10 @@ impl Ping {
             self.numbers[to as usize] += 1;
             self.thrown += 1;
             let number = self.numbers[to as usize];
-            ctx.tell(Pong::at(to), &Ball { seed: mixed, number: number, from: ctx.key() as u32, flights: flights, balls: balls });
+            ctx.tell(
+                Pong::at(to),
+                &Ball { seed: mixed, number: number, from: ctx.key() as u32, flights: flights, balls: balls },
+            );
         }
     }
 }
@@ -219,7 +222,10 @@ impl Pong {
             self.numbers[to as usize] += 1;
             self.thrown += 1;
             let number = self.numbers[to as usize];
-            ctx.tell(Ping::at(to), &Ball { seed: mixed, number: number, from: ctx.key() as u32, flights: flights, balls: balls });
+            ctx.tell(
+                Ping::at(to),
+                &Ball { seed: mixed, number: number, from: ctx.key() as u32, flights: flights, balls: balls },
+            );
         }
     }
 }

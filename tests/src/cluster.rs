@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use ringfleet::{
     app::Cluster,
     cmd::apply,
+    config::{ConfigFile, ContextEntry},
     local::{Kind, LocalCluster, LocalConfig, Process, Signal},
     metrics::Metrics,
 };
@@ -62,13 +63,38 @@ impl TestCluster {
 
     /// Applies a set that is named like its type and waits until every shard takes messages.
     pub async fn apply(&self, actor_type: &str, keys: Keys, shards: u16) -> Result<()> {
+        self.apply_on(actor_type, keys, shards, &[]).await
+    }
+
+    /// As [`TestCluster::apply`], on these nodes only; none: on any.
+    pub async fn apply_on(&self, actor_type: &str, keys: Keys, shards: u16, nodes: &[&str]) -> Result<()> {
         let mut set = ActorSet::new(actor_type, actor_type);
         set.spec.keys = keys;
         set.spec.shards = shards;
+        set.spec.placement.nodes = nodes.iter().map(|&node| node.to_owned()).collect();
         let context = self.local.context(Role::Operator);
         let cluster = Cluster::of(&self.env, &context, PATIENCE).map_err(anyhow::Error::msg)?;
         apply::apply(&cluster, set, "the test", true).await.map_err(anyhow::Error::msg)?;
         Ok(())
+    }
+
+    /// Writes a ctl configuration with a context for each role of people and programs, named like the role; gives its path.
+    pub fn write_contexts(&self, folder: &std::path::Path) -> Result<String> {
+        let mut file = ConfigFile::default();
+        for role in [Role::Operator, Role::Viewer, Role::Client] {
+            let context = self.local.context(role);
+            let credentials = context.credentials.name.clone();
+            file.contexts.push(ContextEntry {
+                name: role.to_string(),
+                cluster: context.cluster.name.clone(),
+                credentials,
+            });
+            file.credentials.push(context.credentials);
+            file.clusters = vec![context.cluster];
+        }
+        let path = folder.join("config.yaml");
+        file.save(&path).map_err(anyhow::Error::msg)?;
+        Ok(path.display().to_string())
     }
 
     /// The name of the coordinator that leads.
@@ -84,7 +110,12 @@ impl TestCluster {
 
     /// The processes of one kind.
     pub fn names(&self, kind: Kind) -> Vec<String> {
-        self.local.processes().iter().filter(|process| process.kind == kind).map(|process| process.name.clone()).collect()
+        self.local
+            .processes()
+            .iter()
+            .filter(|process| process.kind == kind)
+            .map(|process| process.name.clone())
+            .collect()
     }
 
     /// Sends a signal to every coordinator.

@@ -24,6 +24,8 @@ use crate::error::CallError;
 
 /// How long one coordinator may take for an answer before the next is tried, beyond the wait that the request itself asks for.
 const TRY_LIMIT: Duration = Duration::from_millis(1500);
+/// What is left of a call must be worth another try; the last one's failure says more than that of a try without time.
+const TRY_LIMIT_MIN: Duration = Duration::from_millis(25);
 /// How long one dial may take, most.
 const DIAL_LIMIT: Duration = Duration::from_millis(600);
 /// How long one dial is given, least, while there is as much.
@@ -53,6 +55,7 @@ struct Progress {
     may_be_executed: bool,
     /// Whether any coordinator has answered at all.
     answered: bool,
+    tries: u32,
     last: String,
 }
 
@@ -91,7 +94,7 @@ impl Coordinators {
         let mut operation = [0; 16];
         self.env.fill_random(&mut operation);
         let mut request = AdminRequest { operation: u128::from_le_bytes(operation), deadline_ms: 0, verb };
-        let mut progress = Progress { may_be_executed: false, answered: false, last: "not tried".to_owned() };
+        let mut progress = Progress { may_be_executed: false, answered: false, tries: 0, last: "not tried".to_owned() };
         // Clients that know nothing yet begin at different coordinators.
         let mut at = self.env.random_below(self.addrs.len() as u64) as usize;
         let mut hinted = None;
@@ -99,9 +102,10 @@ impl Coordinators {
         let mut addr = preferred.unwrap_or_else(|| self.addrs[at].clone());
         loop {
             let left = deadline - self.env.now();
-            if left.is_zero() {
+            if left.is_zero() || left < TRY_LIMIT_MIN && progress.tries > 0 {
                 return Err(self.give_up(progress, limit, is_read));
             }
+            progress.tries += 1;
             let next = match self.attempt(&addr, &mut request, left.min(patience), &mut progress).await {
                 Try::Next(next) => next,
                 Try::Final(outcome) => {
@@ -140,7 +144,7 @@ impl Coordinators {
     }
 
     fn give_up(&self, progress: Progress, limit: Duration, is_read: bool) -> CallError {
-        let Progress { may_be_executed, answered, last } = progress;
+        let Progress { may_be_executed, answered, last, .. } = progress;
         if may_be_executed && !is_read {
             CallError::Unknown { message: last }
         } else if answered {

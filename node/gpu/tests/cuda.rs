@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringfleet_abi::{
-    ActorId, Control, Envelope, Epoch, Flags, KeySpace, RestartMode, RouteTarget, SessionId, SetId, ShardId, ShardIndex,
-    Status, Verdict, WorkerIndex,
+    ActorId, Control, Envelope, Epoch, Flags, KeySpace, RestartMode, RouteTarget, SessionId, SetId, ShardId,
+    ShardIndex, Status, Verdict, WorkerIndex,
 };
 use ringfleet_env::{Clock, SystemClock};
 use ringfleet_gpu::Device;
@@ -147,8 +147,9 @@ fn a_gpu_answers_counts_refuses_and_obeys_its_lease() {
     }
 
     // A full shard closes its gate until the marker comes.
-    let fill: Vec<Envelope> =
-        (0..40).map(|n| message(100 + n, COUNTERS, 1000 + u64::from(n), kind("Add"), Flags::NONE, &1_i64.to_le_bytes())).collect();
+    let fill: Vec<Envelope> = (0..40)
+        .map(|n| message(100 + n, COUNTERS, 1000 + u64::from(n), kind("Add"), Flags::NONE, &1_i64.to_le_bytes()))
+        .collect();
     assert_eq!(device.push_ingress(&fill), 40);
     let began = Instant::now();
     let refused = loop {
@@ -159,7 +160,10 @@ fn a_gpu_answers_counts_refuses_and_obeys_its_lease() {
         assert!(began.elapsed() < WAIT, "{total:?}");
     };
     let verdicts = egress(&mut device, refused as usize);
-    assert!(verdicts.iter().all(|v| matches!(v.as_verdict(), Some((Verdict::ShardFull | Verdict::Busy, _)))), "{verdicts:?}");
+    assert!(
+        verdicts.iter().all(|v| matches!(v.as_verdict(), Some((Verdict::ShardFull | Verdict::Busy, _)))),
+        "{verdicts:?}"
+    );
 
     // C7, in a quiet device.
     let total = device.total();

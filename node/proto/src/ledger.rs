@@ -52,6 +52,8 @@ pub struct Ledger {
     pub verdicts_out: u64,
     /// Messages accepted and then refused before they were executed: their sender owns them again.
     pub taken_back: u64,
+    /// The part of `taken_back` that clients own again.
+    pub taken_back_clients: u64,
     /// Answers `Busy`, in answers.
     pub busy_answers: u64,
     /// Answers `Moved`, in answers.

@@ -10,7 +10,18 @@ use crate::support::{BINARY, run};
 #[test]
 fn tiny_rings_and_cycles_spill_and_overload_but_keep_order_and_the_sum() {
     run(async |env| -> Result<()> {
-        let small = ["--ring-slots", "8", "--ingress-slots", "8", "--egress-slots", "8", "--spill-slots", "128", "--batch", "8"];
+        let small = [
+            "--ring-slots",
+            "8",
+            "--ingress-slots",
+            "8",
+            "--egress-slots",
+            "8",
+            "--spill-slots",
+            "128",
+            "--batch",
+            "8",
+        ];
         let cluster = TestCluster::start(&env, BINARY, |config| {
             config.node_args = small.iter().map(|arg| (*arg).to_owned()).collect();
             config.node_args.extend(["--outbound-max".to_owned(), "256".to_owned()]);

@@ -20,7 +20,9 @@ fn check(call: &'static str, result: sys::nvrtcResult) -> Result<(), CudaError> 
 
 fn c_strings<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<CString>, CudaError> {
     texts
-        .map(|text| CString::new(text).map_err(|_| CudaError::Compile { log: "a zero byte in the text of device code".into() }))
+        .map(|text| {
+            CString::new(text).map_err(|_| CudaError::Compile { log: "a zero byte in the text of device code".into() })
+        })
         .collect()
 }
 
@@ -31,7 +33,10 @@ fn c_strings<'a>(texts: impl Iterator<Item = &'a str>) -> Result<Vec<CString>, C
 pub fn nvrtc_version() -> Result<(u32, u32), CudaError> {
     // SAFETY: only looks for the library.
     if !unsafe { sys::is_culib_present() } {
-        return Err(CudaError::Missing { library: "libnvrtc.so", hint: "it comes with the CUDA toolkit, version 13.0" });
+        return Err(CudaError::Missing {
+            library: "libnvrtc.so",
+            hint: "it comes with the CUDA toolkit, version 13.0",
+        });
     }
     let (mut major, mut minor) = (0, 0);
     // SAFETY: pointers to locals.

@@ -86,8 +86,7 @@ impl Gpu {
             check("cuDriverGetVersion", sys::cuDriverGetVersion(&raw mut version))?;
             let mut context = ptr::null_mut();
             check("cuDevicePrimaryCtxRetain", sys::cuDevicePrimaryCtxRetain(&raw mut context, device))?;
-            let gpu =
-                Self { device, context, name, multiprocessors, capability, driver_version: version as u32 };
+            let gpu = Self { device, context, name, multiprocessors, capability, driver_version: version as u32 };
             gpu.make_current()?;
             Ok(Arc::new(gpu))
         }
@@ -158,7 +157,12 @@ impl DeviceMemory {
         unsafe {
             check(
                 "cuMemcpyHtoDAsync",
-                sys::cuMemcpyHtoDAsync_v2(self.address + offset as u64, bytes.as_ptr().cast(), bytes.len(), stream.stream),
+                sys::cuMemcpyHtoDAsync_v2(
+                    self.address + offset as u64,
+                    bytes.as_ptr().cast(),
+                    bytes.len(),
+                    stream.stream,
+                ),
             )?;
         }
         stream.synchronize()
@@ -179,7 +183,12 @@ impl DeviceMemory {
         unsafe {
             check(
                 "cuMemcpyDtoHAsync",
-                sys::cuMemcpyDtoHAsync_v2(bytes.as_mut_ptr().cast(), self.address + offset as u64, bytes.len(), stream.stream),
+                sys::cuMemcpyDtoHAsync_v2(
+                    bytes.as_mut_ptr().cast(),
+                    self.address + offset as u64,
+                    bytes.len(),
+                    stream.stream,
+                ),
             )?;
         }
         stream.synchronize()
@@ -223,10 +232,7 @@ impl PinnedMemory {
             check("cuMemHostAlloc", sys::cuMemHostAlloc(&raw mut host, bytes, flags))?;
             let mut memory = Self { _gpu: gpu.clone(), host: host.cast(), device: 0, bytes };
             ptr::write_bytes(memory.host, 0, bytes);
-            check(
-                "cuMemHostGetDevicePointer",
-                sys::cuMemHostGetDevicePointer_v2(&raw mut memory.device, host, 0),
-            )?;
+            check("cuMemHostGetDevicePointer", sys::cuMemHostGetDevicePointer_v2(&raw mut memory.device, host, 0))?;
             Ok(memory)
         }
     }

@@ -14,7 +14,9 @@
 use std::collections::VecDeque;
 
 use ringfleet_abi::control::{TARGET_EGRESS, TARGET_NONE, TYPE_NONE};
-use ringfleet_abi::{Control, Envelope, Epoch, KeySpace, RestartMode, RouteTarget, SetId, ShardId, Status, WorkerIndex};
+use ringfleet_abi::{
+    Control, Envelope, Epoch, KeySpace, RestartMode, RouteTarget, SetId, ShardId, Status, WorkerIndex,
+};
 use ringfleet_kernels::geometry::{SETS_PER_DEVICE_MAX, SHARDS_PER_WORKER_MAX};
 use ringfleet_kernels::layout::{SetEntry, ShardEntry};
 
@@ -151,7 +153,11 @@ impl Tables {
     }
 
     /// The next event, with what the workers say: the version that each has adopted, and the last whose markers it has all had.
-    pub(crate) fn poll(&mut self, seen: impl Fn(WorkerIndex) -> u32, flushed: impl Fn(WorkerIndex) -> u32) -> Option<Status> {
+    pub(crate) fn poll(
+        &mut self,
+        seen: impl Fn(WorkerIndex) -> u32,
+        flushed: impl Fn(WorkerIndex) -> u32,
+    ) -> Option<Status> {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
@@ -286,9 +292,10 @@ impl Tables {
             self.events.push_back(failed);
             return Ok(());
         }
-        let Some((units, capacity, record_units, index)) = self.set(shard.set).map(|set| {
-            (set.units(), set.capacity, set.record_units, set.route_base + u32::from(shard.index.0))
-        }) else {
+        let Some((units, capacity, record_units, index)) = self
+            .set(shard.set)
+            .map(|set| (set.units(), set.capacity, set.record_units, set.route_base + u32::from(shard.index.0)))
+        else {
             return Ok(());
         };
         let Some(base) = self.arena.take(units) else {
@@ -316,7 +323,10 @@ impl Tables {
         match (self.owner(shard), self.index_of(shard)) {
             (Some(Owner::Owned { worker, epoch: now, base }), Some(index)) if now == epoch => {
                 self.set_owner(shard, Owner::Leaving { worker, epoch, base });
-                self.change(Some(TableWrite::Shards(index, vec![ShardEntry { worker: u32::MAX, ..ShardEntry::default() }])));
+                self.change(Some(TableWrite::Shards(
+                    index,
+                    vec![ShardEntry { worker: u32::MAX, ..ShardEntry::default() }],
+                )));
                 let worker = WorkerIndex(worker);
                 self.waiting.push_back((self.version, Outcome::Released { shard, epoch, worker }));
             }
@@ -422,7 +432,11 @@ mod tests {
             restart: RestartMode::Stop,
         };
         tables.submit(add).expect("room");
-        assert_eq!(tables.take_changes().map(|(writes, _)| writes.len()), Some(4), "two route tables, the set, the tags");
+        assert_eq!(
+            tables.take_changes().map(|(writes, _)| writes.len()),
+            Some(4),
+            "two route tables, the set, the tags"
+        );
         tables
     }
 
@@ -432,7 +446,9 @@ mod tests {
         let (epoch, worker) = (Epoch(1), WorkerIndex(2));
         tables.submit(Control::Assign { shard: shard(4), epoch, worker }).expect("room");
         let (writes, version) = tables.take_changes().expect("a change");
-        assert!(matches!(&writes[..], [TableWrite::Shards(4, entries)] if entries[0].capacity == 10 && entries[0].worker == 2));
+        assert!(
+            matches!(&writes[..], [TableWrite::Shards(4, entries)] if entries[0].capacity == 10 && entries[0].worker == 2)
+        );
         assert_eq!(tables.poll(|_| version - 2, |_| 0), None);
         let only = |worker: WorkerIndex| if worker.0 == 2 { version } else { 0 };
         assert_eq!(tables.poll(only, |_| 0), Some(Status::Assigned { shard: shard(4), epoch, worker }));

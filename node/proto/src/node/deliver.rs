@@ -243,10 +243,17 @@ impl NodeProto {
                 What::Dead(reason) => self.ledger.dead[reason as usize] += counted,
                 _ => self.ledger.ingress_done += counted,
             }
-            self.ledger.taken_back += count - counted;
+            self.took_back(&run, count - counted);
             self.booked_out(&run);
         }
         self.open_gates(device, worker);
+    }
+
+    fn took_back(&mut self, run: &QueuedRun, count: u64) {
+        self.ledger.taken_back += count;
+        if run.client {
+            self.ledger.taken_back_clients += count;
+        }
     }
 
     fn booked_out(&mut self, run: &QueuedRun) {
@@ -268,7 +275,7 @@ impl NodeProto {
     /// A run that no worker has seen goes back to its sender with an answer made of (shard, generation, attempt, at).
     pub(super) fn withdrawn(&mut self, run: &QueuedRun, answer: impl Fn(ShardId, u32, u32, u64) -> Answer) {
         self.inbound.withdraw(run.source, u64::from(run.count));
-        self.ledger.taken_back += u64::from(run.count);
+        self.took_back(run, u64::from(run.count));
         if self.inbound.take_back(run.filter, run.first_seq)
             && let Some((shard, generation, attempt, at)) = self.inbound.position(run.filter)
         {

@@ -8,15 +8,17 @@ use std::time::{Duration, Instant};
 
 use ringfleet_abi::hash::mix64;
 use ringfleet_abi::{ActorId, Envelope, Flags, KeySpace, SessionId, SetId, WorkerIndex};
-use ringfleet_kernels::device_type::by_name;
+use ringfleet_kernels::device_type::{bench_types, by_name, shipped};
 use ringfleet_kernels::layout::{SetEntry, ShardEntry};
 use ringfleet_kernels::source::SEED_KERNEL;
-use ringfleet_kernels::{DeviceType, Geometry, Kind, Variant};
+use ringfleet_kernels::{Arch, DeviceType, Geometry, Kind, Unit, Variant};
 
-use crate::cuda::driver::{DeviceMemory, Gpu};
-use crate::cuda::kernel::Resident;
-use crate::cuda::memory_map::Capacity;
-use crate::cuda::port::{EgressPort, IngressPort, set_lease, set_stop};
+use ringfleet_gpu::cuda::CudaError;
+use ringfleet_gpu::cuda::compile::compile;
+use ringfleet_gpu::cuda::driver::{DeviceMemory, Gpu};
+use ringfleet_gpu::cuda::kernel::Resident;
+use ringfleet_gpu::cuda::memory_map::Capacity;
+use ringfleet_gpu::cuda::port::{EgressPort, IngressPort, set_lease, set_stop};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -68,7 +70,8 @@ impl World {
             host_ingress_slots: 1 << 16,
         };
         let variant = Variant { seed: true, ..scenario.variant };
-        let cache = PathBuf::from(std::env::var("RINGFLEET_CUBIN_CACHE").unwrap_or_else(|_| "/tmp/ringfleet-cubin".into()));
+        let cache =
+            PathBuf::from(std::env::var("RINGFLEET_CUBIN_CACHE").unwrap_or_else(|_| "/tmp/ringfleet-cubin".into()));
         let mut resident = Resident::new(gpu.clone(), g, variant, std::slice::from_ref(&ty), &capacity, &cache)?;
         resident.memory.params.rounds_max = scenario.rounds;
         let owner: Vec<u16> = (0..shards).map(|shard| shard / per_worker as u16).collect();
@@ -469,7 +472,10 @@ fn baseline(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     Ok(())
 }
 
-pub fn main() -> Outcome<()> {
+fn main() -> Outcome<()> {
+    if std::env::args().nth(1).as_deref() == Some("compile") {
+        return compile_all();
+    }
     let gpu = Gpu::open(0)?;
     println!(
         "{}: {} multiprocessors, sm_{}{}, driver {}",
@@ -488,10 +494,21 @@ pub fn main() -> Outcome<()> {
         };
         if let Err(error) = result {
             println!("{argument}: FAILED: {error}");
-            if error.downcast_ref::<crate::cuda::CudaError>().is_some() {
+            if error.downcast_ref::<CudaError>().is_some() {
                 return Err(error);
             }
         }
+    }
+    Ok(())
+}
+
+/// Compiles every type for every architecture: needs NVRTC, and no GPU.
+fn compile_all() -> Outcome<()> {
+    for (major, minor) in [(8, 0), (9, 0), (10, 0)] {
+        let types: Vec<DeviceType> = shipped().into_iter().chain(bench_types()).collect();
+        let variant = Variant { seed: true, profile: true, ..Variant::default() };
+        let unit = Unit::new(&Geometry::for_multiprocessors(132), Arch { major, minor }, variant, &types)?;
+        println!("sm_{major}{minor}: {} bytes", compile(&unit)?.len());
     }
     Ok(())
 }
