@@ -51,6 +51,7 @@ RF_FN void run_router(const Params &p, RouterShared &s) {
         s.added[w] = 0;
         s.egress_head[w] = load_relaxed(&heads_row(p, w)[EGRESS]);
     }
+    __syncthreads();
     u32 head = load_system(&host->ingress_head);
     u64 last = 0;
     for (u32 round = 0; p.rounds_max == 0 || round < p.rounds_max; round++) {

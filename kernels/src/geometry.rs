@@ -29,8 +29,8 @@ impl Geometry {
     pub const fn for_multiprocessors(count: u32) -> Self {
         Self {
             workers: if count > 1 { count - 1 } else { 1 },
-            threads: 512,
-            batch: 2048,
+            threads: 640,
+            batch: 1920,
             buckets: 4096,
             ring_slots: 512,
             ingress_slots: 4096,

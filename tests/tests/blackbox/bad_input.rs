@@ -49,9 +49,9 @@ fn documents_that_are_wrong_are_refused_with_file_line_and_field() {
         let set = folder.path().join("set.yaml");
         let document = "apiVersion: ringfleet.io/v1alpha1\nkind: ActorSet\nmetadata:\n  name: x\nspec:\n  type: counter\n  shardz: 12\n";
         std::fs::write(&set, document)?;
-        refuses(&env, folder.path(), &["apply", "-f", &text(&set)], 2, &["set.yaml", "shardz", "line 7"]).await?;
+        refuses(&env, folder.path(), &["apply", "-f", &text(&set)], 2, &["set.yaml:7:", "spec", "shardz"]).await?;
         std::fs::write(&set, document.replace("shardz: 12", "shards: many"))?;
-        refuses(&env, folder.path(), &["apply", "-f", &text(&set)], 2, &["set.yaml", "shards", "line 7"]).await?;
+        refuses(&env, folder.path(), &["apply", "-f", &text(&set)], 2, &["set.yaml:7:", "spec.shards"]).await?;
         refuses(&env, folder.path(), &["apply", "-f", "absent.yaml"], 2, &["absent.yaml"]).await
     });
 }
@@ -88,7 +88,7 @@ fn processes_that_cannot_start_say_why() {
         let mut args = node_args("127.0.0.1:0", &coordinators);
         args[4] = taken;
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        refuses(&env, folder.path(), &args, 1, &["in use", &node.listen.to_string()]).await?;
+        refuses(&env, folder.path(), &args, 1, &["taken", &node.listen.to_string()]).await?;
 
         // Nobody there.
         let args = node_args("127.0.0.1:0", "127.0.0.1:9");
@@ -139,7 +139,7 @@ fn a_cluster_without_a_quorum_answers_by_the_deadline_and_unknown_types_are_name
         std::fs::write(&set, document)?;
         let args = operator(&["apply", "-f", &text(&set)]);
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
-        refuses(&env, folder.path(), &args, 3, &["unknown_type", "nonsense", "flights.carrier", "counter"]).await?;
+        refuses(&env, folder.path(), &args, 3, &["set.yaml:1", "nonsense", "flights.carrier", "counter"]).await?;
 
         cluster.apply("counter", Keys::Dense { count: 10 }, 4).await?;
         let args = operator(&["-o", "json", "get", "sets"]);

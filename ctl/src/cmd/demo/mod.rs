@@ -22,6 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use ringfleet_client::Session;
 use ringfleet_link::Role;
 use tempfile::TempDir;
 
@@ -45,6 +46,8 @@ const QUIET_PATIENCE: Duration = Duration::from_secs(60);
 const QUIET_POLL: Duration = Duration::from_millis(100);
 /// How long processes may take to stop before they are killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long telling the peers that the demonstration is over may take.
+const GOODBYE_LIMIT: Duration = Duration::from_millis(200);
 /// The cluster's name.
 const NAME: &str = "demo";
 
@@ -125,7 +128,7 @@ async fn story(app: &App, args: &DemoArgs, events: feed::Events, cluster: &mut L
 
     let client = Cluster::of(&app.env, &cluster.context(Role::Client), CALL_PATIENCE)?;
     let session = crate::cmd::tell::open_session(&client).await?;
-    let pages: Vec<String> = node_pages(cluster);
+    let pages = node_pages(cluster);
     let progress = progress::Progress::new(events.lines());
     let half_way = feed::HalfWay::default();
     let chaos = proxies.as_ref().map(|proxies| proxies.cut_links(&app.env));
@@ -133,49 +136,51 @@ async fn story(app: &App, args: &DemoArgs, events: feed::Events, cluster: &mut L
     let meanwhile = leader::kill_and_go_on(app, &operator, cluster, &session, &half_way, &progress);
     let watching = progress.watch(&app.env, &operator, &pages);
     let started = app.env.now();
-    let (fed, meanwhile) = tokio::select! {
-        both = async { tokio::join!(feeding, meanwhile) } => both,
+    let both = tokio::select! {
+        // The first failure of either ends both.
+        both = async { tokio::try_join!(feeding, meanwhile) } => both,
         never = watching => match never {},
     };
-    let meanwhile = meanwhile?;
-    let fed = fed?;
-    let took = app.env.now() - started;
     progress.finish();
+    let (fed, meanwhile) = both?;
+    let took = app.env.now() - started;
     drop(chaos);
 
     report_feed(&fed, &session, took);
-    checks
-        .check("a second set was applied and used before the stream ended", meanwhile.used, || meanwhile.what.clone());
-    let counters = session.counters();
-    checks.check(
-        "every message was acknowledged, none lost (C3)",
-        counters.outstanding() == 0 && counters.lost == 0,
-        || format!("{counters:?}"),
-    );
-
-    let before = wait_quiet(app, &pages).await?;
-    tracing::debug!(?before, "quiet");
-    let tables = results::ask(&app.env, &session, &fed.names).await?;
-    out::write_text(&tables.to_string())?;
-    let difference = tables.difference(&fed.serial.tables());
-    checks.check("the tables are those of the serial computation", difference.is_none(), || {
-        difference.clone().unwrap_or_default()
-    });
-
-    let sum = wait_quiet(app, &pages).await?;
-    out::write_text(&format!("CONSERVATION (C7), all nodes\n{sum}\n"))?;
-    checks.check("the conservation sum is exact (C7)", sum.holds() && sum.in_flight == 0, || format!("{sum:?}"));
-    let clean = sum.dead_lettered == 0 && sum.lost == 0;
-    checks.check("nothing was dead-lettered or lost between actors", clean, || format!("{sum:?}"));
+    let what = "a second set was applied and used before the stream ended";
+    checks.check(what, meanwhile.used, || meanwhile.what.clone());
+    judge(app, &session, fed, &pages, &mut checks).await?;
     if let Some(proxies) = &proxies {
         let (links, cuts, dropped) = proxies.counts();
         eprintln!("chaos: {cuts} cuts of {links} links, {dropped} datagrams dropped");
         checks.check("every link was cut at least once", proxies.all_cut(), || format!("{cuts} cuts of {links} links"));
     }
     drop(session);
-    client.client.close(Duration::from_secs(1)).await;
-    operator.client.close(Duration::from_secs(1)).await;
+    client.client.close(GOODBYE_LIMIT).await;
+    operator.client.close(GOODBYE_LIMIT).await;
     Ok(checks)
+}
+
+/// Checks acknowledgements, results and the conservation sum, and prints the tables.
+async fn judge(app: &App, session: &Session, fed: feed::Fed, pages: &[String], checks: &mut Checks) -> CtlResult {
+    let counters = session.counters();
+    let complete = counters.outstanding() == 0 && counters.lost == 0;
+    checks.check("every message was acknowledged, none lost (C3)", complete, || format!("{counters:?}"));
+
+    // What the aircraft told carriers and airports is handled when nothing is in flight.
+    wait_quiet(app, pages).await?;
+    let tables = results::ask(&app.env, session, &fed.names).await?;
+    out::write_text(&tables.to_string())?;
+    let difference = tables.difference(&fed.serial.tables());
+    let same = difference.is_none();
+    checks.check("the tables are those of the serial computation", same, || difference.unwrap_or_default());
+
+    let sum = wait_quiet(app, pages).await?;
+    out::write_text(&format!("CONSERVATION (C7), all nodes\n{sum}\n"))?;
+    checks.check("the conservation sum is exact (C7)", sum.holds() && sum.in_flight == 0, || format!("{sum:?}"));
+    let clean = sum.dead_lettered == 0 && sum.lost == 0;
+    checks.check("nothing was dead-lettered or lost between actors", clean, || format!("{sum:?}"));
+    Ok(())
 }
 
 fn node_pages(cluster: &LocalCluster) -> Vec<String> {
@@ -183,7 +188,7 @@ fn node_pages(cluster: &LocalCluster) -> Vec<String> {
     nodes.map(|process| process.http.to_string()).collect()
 }
 
-fn report_feed(fed: &feed::Fed, session: &ringfleet_client::Session, took: Duration) {
+fn report_feed(fed: &feed::Fed, session: &Session, took: Duration) {
     let counters = session.counters();
     eprintln!(
         "{} events in {:.1} s, {} malformed lines; busy {}, moved {}, links broken {}",

@@ -9,7 +9,7 @@
 //!   device time never goes back.
 //! * `pause` is a lease that has ended.
 //!
-//! Not yet: timers (`ctx.after` is delivered at once), the status `actor_failed` (failures are counted), the process of its own.
+//! Not yet: timers (`ctx.after` fails the actor with `timer_full`), the status `actor_failed` (failures are counted), the process of its own.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

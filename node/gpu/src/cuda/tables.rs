@@ -161,25 +161,31 @@ impl Tables {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
+        // Outcomes first: whoever has had every marker has adopted everything before the commit, too.
+        if let Some(&(version, outcome)) = self.waiting.front() {
+            let (Outcome::Assigned { worker, .. } | Outcome::Released { worker, .. }) = outcome;
+            if reached(seen(worker), version) {
+                self.waiting.pop_front();
+                return Some(self.settle(outcome));
+            }
+        }
         if let Some((number, version)) = self.commit
             && (0..self.workers).all(|worker| reached(flushed(WorkerIndex(worker)), version))
         {
             self.commit = None;
             return Some(Status::RouteFlushed { version: number });
         }
-        let &(version, outcome) = self.waiting.front()?;
-        let (Outcome::Assigned { worker, .. } | Outcome::Released { worker, .. }) = outcome;
-        if !reached(seen(worker), version) {
-            return None;
-        }
-        self.waiting.pop_front();
-        Some(match outcome {
+        None
+    }
+
+    fn settle(&mut self, outcome: Outcome) -> Status {
+        match outcome {
             Outcome::Assigned { shard, epoch, worker } => Status::Assigned { shard, epoch, worker },
             Outcome::Released { shard, epoch, .. } => {
                 self.free(shard, epoch);
                 Status::Released { shard, epoch }
             }
-        })
+        }
     }
 
     /// The worker that an envelope from the host goes to.
