@@ -270,8 +270,10 @@ impl LocalCluster {
     pub fn context(&self, role: Role) -> Context {
         let folder = self.folder.join(role.as_str());
         let coordinators = self.processes.iter().filter(|process| process.kind == Kind::Coordinator);
+        // The operator's context is called like the cluster: it is the one that people use.
+        let name = if role == Role::Operator { self.cluster.clone() } else { format!("{}-{role}", self.cluster) };
         Context {
-            name: self.cluster.clone(),
+            name,
             cluster: ClusterEntry {
                 name: self.cluster.clone(),
                 coordinators: coordinators.map(|process| process.advertise.to_string()).collect(),

@@ -9,7 +9,7 @@ RF_FN HostPage *host_of(const Params &p) { return reinterpret_cast<HostPage *>(p
 RF_FN DevicePage *device_of(const Params &p) { return reinterpret_cast<DevicePage *>(p.device_page); }
 
 // Publishes what the round before has done and reads what the others have done. Thread t looks after the inbound ring
-// `t + start` and the outbound ring t. Returns what lies ready in that inbound ring.
+// `ring` and the outbound ring t. Returns what lies ready in that inbound ring.
 //
 // `dirty`: the block has something to publish, and a barrier since its last write. Then one fence serves both directions
 // (memory.cuh). Otherwise only a thread that found something fences, so that an idle worker polls at the speed of its loads.

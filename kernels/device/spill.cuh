@@ -10,7 +10,7 @@ RF_SLOW void drain_spill(const Params &p, Shared &s, u32 me) {
     u32 *free_slots = spill_free_of(p, me);
     const u32 waiting = s.spill_live;
     __syncthreads();
-    if (threadIdx.x == 0) s.spill_kept = 0;
+    if (threadIdx.x == 0) s.spill_kept = s.spill_ready = 0;
     __syncthreads();
     for (u32 base = 0; base < waiting; base += THREADS) {
         const u32 i = base + threadIdx.x;

@@ -215,19 +215,22 @@ RF_FN void read_page(const Params &p, Shared &s) {
 }
 
 static constexpr u64 OVERLOAD_NS = (u64)RINGFLEET_OVERLOAD_AFTER_MS * 1000000;
-static constexpr u32 STEP = INBOUND > 37 ? 37 : 1;
+static constexpr u32 OTHERS = INBOUND - 1; // rings that take turns
+static constexpr u32 STEP = OTHERS > 37 ? 37 : OTHERS > 1 ? 1 : 0;
 
 RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
     start_worker(p, s, me);
 #if RF_PROFILE
     u64 phase_began = clock64();
 #endif
-    u32 idle = 0, start = me % INBOUND;
+    u32 idle = 0, start = me % OTHERS;
     bool dirty = true;
     for (u32 round = 0; p.rounds_max == 0 || round < p.rounds_max; round++) {
-        // Rotates, so that no ring is always the one that a full batch leaves behind.
-        start = start + STEP >= INBOUND ? start + STEP - INBOUND : start + STEP;
-        const u32 ring = threadIdx.x + start >= INBOUND ? threadIdx.x + start - INBOUND : threadIdx.x + start;
+        // The worker's own ring comes first: what a worker sends to itself would otherwise wait for a turn that a hot worker gives
+        // too rarely, fill the spill, and then nobody could empty it. The others rotate, so that none is always left behind.
+        start = start + STEP >= OTHERS ? start + STEP - OTHERS : start + STEP;
+        const u32 turn = threadIdx.x - 1 + start >= OTHERS ? threadIdx.x - 1 + start - OTHERS : threadIdx.x - 1 + start;
+        const u32 ring = threadIdx.x == 0 ? me : turn < me ? turn : turn + 1;
         u32 ready = exchange_positions(p, s, me, ring, dirty);
         // C9: the spill has not moved for long. Inputs are consumed without running them, so that facing full rings dissolve;
         // those of clients stay where they are, because a refusal would need room too.
@@ -252,7 +255,6 @@ RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
             s.batch = min(all, limit);
             s.later_count = s.handled = s.sent = 0;
             s.egress_used = 0;
-            s.spill_ready = 0;
             s.round_began_ns = s.now_ns;
             if (!spilled) s.spill_moved_ns = s.now_ns;
             if (overload) count(s, RF_COUNTER(overload_rounds));
@@ -270,7 +272,10 @@ RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
         if (s.batch == 0) {
             // Nothing to do. The wait is bounded and grows, so that idle workers leave the memory to the others.
             idle++;
-            if (drain && threadIdx.x >= THREADS - 32) write_counters(p, s, me);
+            if (drain) {
+                if (threadIdx.x >= THREADS - 32) write_counters(p, s, me);
+                __syncthreads();
+            }
             if (idle > 1000) pause_ns(100);
             RF_PHASE(6);
             continue;

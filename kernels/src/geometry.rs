@@ -32,7 +32,7 @@ impl Geometry {
             threads: 640,
             batch: 1920,
             buckets: 4096,
-            ring_slots: 512,
+            ring_slots: 1024,
             ingress_slots: 4096,
             egress_slots: 4096,
             spill_slots: 131_072,

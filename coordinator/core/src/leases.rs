@@ -9,11 +9,18 @@
 //!
 //! Time is an argument, in nanoseconds of one monotonic clock; nothing here is stored or sent.
 
+use ringfleet_abi::limits::LEASE_GRACE_MS;
 use ringfleet_proto::control::Load;
 use std::collections::BTreeMap;
 
-/// Added to a lease before its member is declared lost, besides a tenth of the lease.
-pub const MARGIN_MS: u64 = 250;
+/// The difference between two wall clocks that the cluster lives with: each may be off by 200 ms (C6).
+const CLOCK_DIFFERENCE_MS: u64 = 400;
+/// Added to a lease before its member is declared lost, besides a tenth of the lease for clocks of different rates.
+///
+/// A receiver takes a frame until its sender's lease end plus the grace, by its own wall clock. So when a successor begins, nothing of
+/// its predecessor is taken any more only if the margin covers the grace and the difference of the clocks; and stamps of the successor
+/// are beyond those of the predecessor, which may be as far ahead as the clocks allow (`specs/Fence.tla`, `specs/Hlc.tla`).
+pub const MARGIN_MS: u64 = LEASE_GRACE_MS + CLOCK_DIFFERENCE_MS;
 
 /// What the leader knows of one live incarnation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! `ringfleet describe set|node|type NAME`
 
 use clap::Subcommand;
-use ringfleet_proto::control::{AdminAnswer, AdminVerb, NodeState, SetDetail};
+use ringfleet_proto::control::{AdminAnswer, AdminVerb, Keys, NodeState, SetDetail};
 use serde_json::json;
 
 use crate::app::{App, unexpected};
@@ -55,6 +55,10 @@ fn set_page(detail: &SetDetail) -> String {
     let (info, spec) = (&detail.info, &detail.info.document.spec);
     let word = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let nodes = if spec.placement.nodes.is_empty() { "anywhere".to_owned() } else { spec.placement.nodes.join(" ") };
+    let keys = match spec.keys {
+        Keys::Hashed => "hashed".to_owned(),
+        Keys::Dense { count } => format!("dense, {} keys", thousands(count)),
+    };
     let workers = spec.workers.map_or_else(|| "all".to_owned(), |workers| workers.to_string());
     let shards = format!(
         "{} ({} in effect, {} resident, {} pending, {} releasing)",
@@ -65,7 +69,7 @@ fn set_page(detail: &SetDetail) -> String {
         ("id", info.set.to_string()),
         ("state", word(json!(info.state))),
         ("type", spec.actor_type.clone()),
-        ("keys", word(json!(spec.keys))),
+        ("keys", keys),
         ("shards", shards),
         ("workers", format!("{workers} ({} used)", info.workers_used)),
         ("placement", nodes),

@@ -16,6 +16,8 @@ use crate::out::{self, Table};
 
 /// The cluster's and the context's name.
 const NAME: &str = "dev";
+/// The roles that get a context; the operator's is the current one.
+const ROLES: [Role; 3] = [Role::Client, Role::Viewer, Role::Operator];
 /// How long processes may take to stop before they are killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// The least time that starting is given, whatever `--deadline` says.
@@ -128,7 +130,10 @@ async fn up(app: &App, args: &UpArgs) -> CtlResult {
     }
     let path = app.config_path()?;
     let mut file = ConfigFile::load(&path)?;
-    file.put(cluster.context(Role::Operator));
+    // The last one becomes the current one.
+    for role in ROLES {
+        file.put(cluster.context(role));
+    }
     file.save(&path)?;
     cluster.detach();
     eprintln!("the cluster is ready; context {NAME} is current in {}", path.display());
@@ -152,7 +157,8 @@ async fn down(app: &App, args: &DownArgs) -> CtlResult {
     cluster.remove_files()?;
     let path = app.config_path()?;
     let mut file = ConfigFile::load(&path)?;
-    if file.remove(NAME) {
+    let removed = ROLES.map(|role| file.remove(&cluster.context(role).name));
+    if removed.contains(&true) {
         file.save(&path)?;
     }
     eprintln!("stopped and removed");

@@ -108,6 +108,10 @@ struct Driver {
     inbox: mpsc::Receiver<Input>,
     sender: mpsc::Sender<Input>,
     clock: HlcClock,
+    /// Where asks lie that have not ended: shard, and position in its channel since the session began.
+    asks: IdMap<u32, (ShardId, u64)>,
+    /// Messages that have left the front of each channel, by packed shard.
+    left: IdMap<u32, u64>,
     /// The queue's other half: swapped with it, so that neither allocates in a steady state.
     taken: Vec<Envelope>,
 }
@@ -137,6 +141,8 @@ pub(crate) async fn run(shared: Arc<Shared>, endpoint: Endpoint, coordinators: C
         inbox,
         sender,
         clock: HlcClock::default(),
+        asks: IdMap::default(),
+        left: IdMap::default(),
         taken: Vec::new(),
     };
     driver.adopt(driver.now(), directory);
@@ -186,6 +192,7 @@ impl Driver {
         loop {
             let now = self.now();
             self.take_queue(now);
+            self.take_back();
             self.outbound.handle_timeout(now);
             self.dial_wanted(now);
             self.send_frames();
@@ -227,7 +234,7 @@ impl Driver {
             let index = route.and_then(|route| route.keys.shard_of(route.shards, envelope.to_key));
             let shard = ShardId::new(set, index.unwrap_or_default());
             match index.map(|_| self.outbound.enqueue(shard, envelope)) {
-                Some(Ok(_)) => {}
+                Some(Ok(index)) => self.note_ask(shard, index, envelope),
                 Some(Err(EnqueueError::NoRoom)) => panic!("C9: the session's window bounds what its outbound holds"),
                 Some(Err(EnqueueError::NoSuchShard)) | None => {
                     self.end_unsent(shard, envelope);
@@ -246,11 +253,48 @@ impl Driver {
         self.taken = taken;
     }
 
+    /// Remembers where an ask lies, to take it back at its deadline.
+    fn note_ask(&mut self, shard: ShardId, index: usize, envelope: &Envelope) {
+        if let Some((_, number @ 1..)) = envelope.from().as_client() {
+            let left = self.left.get(&shard.pack()).copied().unwrap_or_default();
+            self.asks.insert(number, (shard, left + index as u64));
+        }
+    }
+
+    /// Takes back asks whose deadline has passed, where they were provably not executed (C4).
+    fn take_back(&mut self) {
+        let given_up = std::mem::take(&mut self.shared.lock().given_up);
+        for number in given_up {
+            let Some((shard, position)) = self.asks.remove(&number) else { continue };
+            let left = self.left.get(&shard.pack()).copied().unwrap_or_default();
+            let index = position.checked_sub(left).and_then(|index| usize::try_from(index).ok());
+            let taken = index.is_some_and(|index| self.outbound.give_up(shard, index).is_ok());
+            if taken {
+                // What lay behind it has moved up by one.
+                for (other, at) in self.asks.values_mut() {
+                    *at -= u64::from(*other == shard && *at > position);
+                }
+                self.shared.acknowledge(|counters| counters.acked += 1);
+            }
+            let end = if taken {
+                AskError::Refused(RefusedReason::Deadline)
+            } else {
+                AskError::Unknown(UnknownReason::Deadline)
+            };
+            self.end_ask(number, Err(end));
+        }
+    }
+
+    fn end_ask(&mut self, number: u32, end: Result<Reply, AskError>) {
+        self.asks.remove(&number);
+        self.shared.end_ask(number, end);
+    }
+
     /// Ends a message whose set has left the directory between its taking and its sending.
-    fn end_unsent(&self, shard: ShardId, envelope: &Envelope) {
+    fn end_unsent(&mut self, shard: ShardId, envelope: &Envelope) {
         if let Some((_, number @ 1..)) = envelope.from().as_client() {
             let reason = RefusedReason::NotSent(TellError::NoSuchSet { set: shard.set });
-            self.shared.end_ask(number, Err(AskError::Refused(reason)));
+            self.end_ask(number, Err(AskError::Refused(reason)));
         }
         let reason = LostReason::SetDeleted;
         self.shared.report_lost(ChannelLost { shard, after_seq: 0, messages: 1, reason });
@@ -309,16 +353,20 @@ impl Driver {
         let mut sum = Counters::default();
         while let Some(event) = self.outbound.poll_event() {
             match event {
-                OutboundEvent::Handled { count, .. } => sum.acked += count,
+                OutboundEvent::Handled { shard, count } => {
+                    sum.acked += count;
+                    *self.left.entry(shard.pack()).or_default() += count;
+                }
                 OutboundEvent::Busy { .. } => sum.busy_retries += 1,
                 OutboundEvent::Moved { .. } => sum.moved += 1,
                 OutboundEvent::Lost { shard, generation, after_seq, reason, messages } => {
                     tracing::info!(%shard, generation, after_seq, %reason, messages = messages.len(), "channel lost");
                     let lost = messages.len() as u64;
+                    *self.left.entry(shard.pack()).or_default() += lost;
                     for envelope in &messages {
                         if let Some((_, number @ 1..)) = envelope.from().as_client() {
                             let unknown = AskError::Unknown(UnknownReason::ChannelLost(reason));
-                            self.shared.end_ask(number, Err(unknown));
+                            self.end_ask(number, Err(unknown));
                         }
                     }
                     self.shared.report_lost(ChannelLost { shard, after_seq, messages: lost, reason });
@@ -430,7 +478,7 @@ impl Driver {
             Ok(Reply::new(envelope))
         };
         if number != 0 {
-            self.shared.end_ask(number, end);
+            self.end_ask(number, end);
         } else if end.is_err() {
             self.shared.acknowledge(|counters| counters.refused += 1);
         }

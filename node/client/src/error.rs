@@ -145,8 +145,8 @@ pub enum RefusedReason {
     /// It was not sent.
     #[error("{0}")]
     NotSent(TellError),
-    /// The deadline passed before it was handed to a node.
-    #[error("the deadline passed before it could be sent")]
+    /// The deadline passed, and it was not sent, or a node had refused it as busy or moved.
+    #[error("the deadline passed before a node took it")]
     Deadline,
 }
 

@@ -21,6 +21,8 @@ use crate::error::{AskError, ChannelLost, FlushError, RefusedReason, TellError, 
 
 /// Reports of lost channels that wait to be read. Beyond it the oldest are dropped; they stay counted.
 const LOST_EVENTS_MAX: usize = 1024;
+/// How long an ask waits beyond its deadline for the driver to say whether it was taken back. The driver answers in its next turn.
+const GIVE_UP_WAIT: Duration = Duration::from_millis(50);
 /// How long a tell to a set that is not in the directory waits for a younger directory.
 const SET_WAIT: Duration = Duration::from_secs(2);
 
@@ -124,6 +126,8 @@ pub(crate) struct State {
     pub(crate) directory_index: u64,
     /// A handle misses a set: the driver fetches a younger directory.
     pub(crate) wants_directory: bool,
+    /// Asks whose deadline has passed or whose caller has gone: the driver takes back what it can.
+    pub(crate) given_up: Vec<u32>,
     /// Asks that wait for their end, by number.
     asks: HashMap<u32, oneshot::Sender<Result<Reply, AskError>>>,
     last_ask: u32,
@@ -235,17 +239,23 @@ impl Session {
         limit: Duration,
     ) -> Result<Reply, AskError> {
         let deadline = self.shared.env.now() + limit;
-        let (number, answer) = self.queue_ask(Tell { set, key, kind, payload }, deadline).await?;
-        match self.shared.env.timeout_at(deadline, answer).await {
-            Ok(Ok(end)) => end,
-            // The driver drops its senders only when it ends.
-            Ok(Err(_)) => Err(AskError::Unknown(UnknownReason::Ended(self.shared.end_reason()))),
-            Err(_) => {
-                // From here on an answer finds nobody: the ask has ended.
-                self.shared.lock().asks.remove(&number);
-                Err(AskError::Unknown(UnknownReason::Deadline))
-            }
+        let (number, mut answer) = self.queue_ask(Tell { set, key, kind, payload }, deadline).await?;
+        // Also when the caller stops waiting: nobody would take the answer.
+        let _given_up = GiveUp { shared: &self.shared, number };
+        if let Ok(end) = self.shared.env.timeout_at(deadline, &mut answer).await {
+            return end.unwrap_or_else(|_| Err(self.ended()));
         }
+        // Whether it can still be taken back, only the driver knows.
+        self.shared.give_up(number);
+        match self.shared.env.timeout(GIVE_UP_WAIT, answer).await {
+            Ok(end) => end.unwrap_or_else(|_| Err(self.ended())),
+            Err(_) => Err(AskError::Unknown(UnknownReason::Deadline)),
+        }
+    }
+
+    /// How an ask ends whose sender the driver has dropped: it does so only when it ends.
+    fn ended(&self) -> AskError {
+        AskError::Unknown(UnknownReason::Ended(self.shared.end_reason()))
     }
 
     /// Asks an actor, checked at compile time; the answer is of kind `R`.
@@ -456,6 +466,16 @@ impl Shared {
         Ok(Some((number, receiver)))
     }
 
+    /// Has the driver take an ask back, if it still waits for its end.
+    fn give_up(&self, number: u32) {
+        let mut state = self.lock();
+        if state.asks.contains_key(&number) {
+            state.given_up.push(number);
+            drop(state);
+            self.work.notify_one();
+        }
+    }
+
     /// Ends an ask; an ask that has ended before is left alone (C4).
     pub(crate) fn end_ask(&self, number: u32, end: Result<Reply, AskError>) {
         let waiter = self.lock().asks.remove(&number);
@@ -515,6 +535,18 @@ impl Shared {
 
     fn end_reason(&self) -> String {
         self.lock().ended.clone().unwrap_or_else(|| "its driver is gone".to_owned())
+    }
+}
+
+/// Ends an ask however its caller stops waiting for it.
+struct GiveUp<'a> {
+    shared: &'a Shared,
+    number: u32,
+}
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        self.shared.give_up(self.number);
     }
 }
 

@@ -102,6 +102,7 @@ impl Fake {
             links: AtomicU64::new(0),
             frozen: AtomicBool::new(false),
             lost: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
         });
         let mut listener = endpoint.listen(&[(Alpn::Data, RoleSet::ALL)]).expect("listens");
         let (env, serving) = (self.env.clone(), node.clone());
@@ -139,6 +140,8 @@ struct FakeNode {
     frozen: AtomicBool,
     /// Says that it has no memory of any channel, once.
     lost: AtomicBool,
+    /// Answers everything with `Busy`.
+    busy: AtomicBool,
 }
 
 impl FakeNode {
@@ -168,6 +171,16 @@ impl FakeNode {
                         after_seq: run_header.first_seq - 1,
                         generation_floor: run_header.generation,
                         reason: LostReason::SessionExpired,
+                    });
+                    continue;
+                }
+                if self.busy.load(Ordering::SeqCst) {
+                    writer.answer(&Answer::Busy {
+                        shard: run_header.shard,
+                        generation: run_header.generation,
+                        attempt: run_header.attempt,
+                        at: run_header.first_seq,
+                        certain: true,
                     });
                     continue;
                 }
@@ -440,6 +453,36 @@ fn a_full_window_makes_tells_wait_for_room_and_loses_none() {
         task.await;
         session.flush().await.expect("handled");
         assert_eq!(node.count(), 1000);
+    });
+}
+
+#[test]
+fn an_ask_that_no_node_took_by_its_deadline_is_provably_not_executed_and_leaves_no_trace() {
+    run(|env| async move {
+        let mut fake = Fake::new(&env);
+        let node = fake.node();
+        let addr = fake.coordinator("c1", answer(&node));
+        node.busy.store(true, Ordering::SeqCst);
+        let session = fake.client(vec![addr], 64).session(LIMIT).await.expect("a session");
+        // Behind the first ask, which is taken back, the others keep their order.
+        let limit = Duration::from_millis(200);
+        let later = session.clone();
+        let second = Arc::new(Mutex::new(None));
+        let slot = second.clone();
+        let refused = AskError::Refused(RefusedReason::Deadline);
+        let first = session.ask(SET, 1, ECHO, b"first", limit);
+        let task = env.spawn("asker", async move {
+            *slot.lock().expect("lock") = Some(later.ask(SET, 1, ECHO, b"second", LIMIT).await);
+        });
+        assert_eq!(first.await, Err(refused.clone()));
+        let third = session.ask(SET, 1, ECHO, b"third", limit).await;
+        assert_eq!(third, Err(refused));
+        node.busy.store(false, Ordering::SeqCst);
+        task.await;
+        let second = second.lock().expect("lock").take().expect("it has ended").expect("an answer");
+        assert_eq!(second.payload(), b"second");
+        session.flush().await.expect("nothing is outstanding");
+        assert_eq!(node.count(), 1, "what was taken back was never handled");
     });
 }
 

@@ -2,7 +2,6 @@
 //! then.
 #![allow(clippy::disallowed_methods)] // Real time on a real GPU.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,7 +43,7 @@ fn start() -> Option<CudaDevice> {
     };
     let geometry = Geometry { spill_slots: 8192, ..Geometry::for_multiprocessors(gpu.multiprocessors) };
     let capacity = Capacity { arena_bytes: 64 << 20, sets: 64, shards: 2048, host_ingress_slots: 1 << 14 };
-    let cache = PathBuf::from(std::env::temp_dir()).join("ringfleet-cubin");
+    let cache = std::env::temp_dir().join("ringfleet-cubin");
     let clock = Arc::new(SystemClock);
     Some(CudaDevice::start(gpu, geometry, &shipped(), &capacity, &cache, clock).expect("the device starts"))
 }

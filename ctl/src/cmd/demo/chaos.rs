@@ -14,7 +14,7 @@ use crate::proxy::UdpProxy;
 /// How long a cut lasts.
 const CUT: Duration = Duration::from_secs(1);
 /// The longest pause between two cuts.
-const PAUSE_MS_MAX: u64 = 500;
+const PAUSE_MS_MAX: u64 = 1500;
 
 /// A link as the proxies see it: which node, whose datagrams.
 type LinkKey = (usize, SocketAddr);
