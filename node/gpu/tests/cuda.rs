@@ -11,10 +11,12 @@ use ringfleet_abi::{
 };
 use ringfleet_env::{Clock, SystemClock};
 use ringfleet_gpu::Device;
+use ringfleet_gpu::cuda::compile::compile;
 use ringfleet_gpu::cuda::driver::Gpu;
 use ringfleet_gpu::cuda::memory_map::Capacity;
 use ringfleet_gpu::cuda::{CudaDevice, CudaError};
-use ringfleet_kernels::{DeviceType, Geometry, Kind, shipped};
+use ringfleet_kernels::device_type::bench_types;
+use ringfleet_kernels::{Arch, DeviceType, Geometry, Kind, Unit, Variant, shipped};
 
 const WAIT: Duration = Duration::from_secs(5);
 const COUNTERS: SetId = SetId(5);
@@ -192,4 +194,23 @@ fn a_gpu_answers_counts_refuses_and_obeys_its_lease() {
 
     device.submit(Control::Stop).expect("always taken");
     await_status(&mut device, |status| *status == Status::Stopped);
+}
+
+/// The device code compiles for every architecture. Needs NVRTC and no GPU; with `RINGFLEET_REQUIRE_NVRTC=1` it fails without.
+#[test]
+fn device_code_compiles_for_every_architecture() {
+    let types: Vec<DeviceType> = shipped().into_iter().chain(bench_types()).collect();
+    for (major, minor) in [(8, 0), (9, 0), (10, 0)] {
+        let variant = Variant { seed: true, ..Variant::default() };
+        let geometry = Geometry::for_multiprocessors(132);
+        let unit = Unit::new(&geometry, Arch { major, minor }, variant, &types).expect("a possible geometry");
+        match compile(&unit) {
+            Ok(cubin) => assert!(cubin.starts_with(b"\x7fELF"), "sm_{major}{minor}"),
+            Err(CudaError::Missing { library, hint }) if std::env::var_os("RINGFLEET_REQUIRE_NVRTC").is_none() => {
+                println!("not run: {library} was not found; {hint}");
+                return;
+            }
+            Err(error) => panic!("sm_{major}{minor}: {error}"),
+        }
+    }
 }

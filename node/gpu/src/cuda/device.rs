@@ -1,6 +1,6 @@
 //! A GPU behind [`Device`] (C2, C3, C4, C6, C7, C9), in the process that drives it.
 //!
-//! * Controls change [`Tables`]; the copies that follow from them are made beside the running kernel by the copy engine, then the
+//! * Controls change `Tables`; the copies that follow from them are made beside the running kernel by the copy engine, then the
 //!   version is announced.
 //! * **Lease.** Deadlines come in the clock's time. The kernel knows only its own timer, so a deadline is told in that: the
 //!   router's last look (`device_ns`) is at most as late as the clock read after it, so the translated deadline is never
