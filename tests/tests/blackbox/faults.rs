@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use ringfleet::local::{Kind, Signal};
 use ringfleet::proxy::UdpProxy;
+use ringfleet_actors::counter::{Add, Count, Counter, Read};
+use ringfleet_client::FlushError;
 use ringfleet_proto::control::Keys;
-use ringfleet_tests::cluster::TestCluster;
+use ringfleet_tests::cluster::{PATIENCE, TestCluster};
 
 use crate::support::{BINARY, Streams, run};
 
@@ -99,6 +101,53 @@ fn nothing_is_accepted_after_the_lease_and_nothing_is_lost_when_it_is_renewed() 
         let sum = cluster.conserved().await?;
         ensure!(sum.lost == 0, "{sum:?}");
         cluster.stop().await
+    });
+}
+
+#[test]
+fn shards_of_a_killed_node_begin_empty_elsewhere_and_every_message_is_accounted_for() {
+    run(async |env| -> Result<()> {
+        const KEYS: u64 = 200;
+        /// C10: lease + 2 s.
+        const PLACED_WITHIN: Duration = Duration::from_secs(3 + 2);
+        let mut cluster = TestCluster::start(&env, BINARY, |_| ()).await?;
+        cluster.apply("counter", Keys::Dense { count: KEYS }, 24).await?;
+        let session = cluster.session().await?;
+        let add = Add { amount: 1 };
+        for key in 0..KEYS {
+            session.tell_to(Counter::at(key), &add).await?;
+        }
+        session.flush().await?;
+        cluster.local.kill("n2").await.map_err(anyhow::Error::msg)?;
+        let killed_at = env.now();
+        // Half of these go to shards that live; the others wait for a place, or are reported lost.
+        for key in 0..KEYS {
+            session.tell_to(Counter::at(key), &add).await?;
+        }
+        let lost = match session.flush().await {
+            Ok(()) => 0,
+            Err(FlushError::Lost { messages, .. }) => messages,
+            Err(ended @ FlushError::Ended { .. }) => return Err(ended.into()),
+        };
+        let resolved = env.now() - killed_at;
+        println!("{lost} of {KEYS} messages reported lost, all accounted for {resolved:?} after the kill");
+        ensure!(resolved < PLACED_WITHIN, "C10: it took {resolved:?} until every message was accounted for");
+        let reported: u64 = std::iter::from_fn(|| session.poll_lost()).map(|lost| lost.messages).sum();
+        ensure!(reported == lost, "C3: {reported} messages in reports, {lost} in the flush");
+        let (mut survived, mut restarted, mut never) = (0, 0, 0);
+        for key in 0..KEYS {
+            let count: Count = session.ask_of(Counter::at(key), &Read {}, PATIENCE).await?;
+            match count.adds {
+                2 => survived += 1,
+                1 => restarted += 1,
+                0 => never += 1,
+                more => bail!("C3: counter {key} was told {more} times"),
+            }
+        }
+        println!("{survived} actors survived, {restarted} began again and were told, {never} began again");
+        ensure!(survived > 0 && restarted + never > 0, "the killed node had no shard, or all of them");
+        ensure!(never == lost, "C3: {never} messages are missing, {lost} were reported lost");
+        Ok(())
     });
 }
 

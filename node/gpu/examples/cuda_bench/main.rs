@@ -18,7 +18,7 @@ use ringfleet_gpu::cuda::compile::compile;
 use ringfleet_gpu::cuda::driver::{DeviceMemory, Gpu};
 use ringfleet_gpu::cuda::kernel::Resident;
 use ringfleet_gpu::cuda::memory_map::Capacity;
-use ringfleet_gpu::cuda::port::{EgressPort, IngressPort, set_lease, set_stop};
+use ringfleet_gpu::cuda::port::{EgressPort, IngressPort, device_ns, set_lease, set_stop};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -306,7 +306,7 @@ fn idle_hop(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     payload[12..16].copy_from_slice(&(hops - 1).to_le_bytes());
     let client = ActorId::client(SessionId(1), 0);
     let message = Envelope::new(client, ActorId::new(SetId(SET), 0), world.kind("Step"), Flags::NONE, &payload)?;
-    std::thread::sleep(Duration::from_millis(20));
+    wait_until_it_looks(&world)?;
     let began = Instant::now();
     let worker = world.worker_of(0);
     if !world.ingress.push(&world.resident.memory, worker, &message) {
@@ -335,10 +335,22 @@ fn idle_hop(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     print_phases(&world, scenario)
 }
 
+/// Waits until the kernel's router has looked at the host's page: from then on the kernel runs.
+fn wait_until_it_looks(world: &World) -> Outcome<()> {
+    let began = Instant::now();
+    while device_ns(&world.resident.memory) == 0 {
+        if began.elapsed() > Duration::from_secs(5) {
+            return Err("the kernel has not looked at the host's page within 5 s".into());
+        }
+        std::thread::yield_now();
+    }
+    Ok(())
+}
+
 fn ask(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     let mut world = World::new(gpu, scenario)?;
     world.resident.launch()?;
-    std::thread::sleep(Duration::from_millis(20));
+    wait_until_it_looks(&world)?;
     let kind = world.kind("Ping");
     let mut times = Vec::new();
     let mut out = [Envelope::default(); 16];
@@ -390,7 +402,7 @@ fn ask(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
 fn ingress(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
     let world = World::new(gpu, scenario)?;
     world.resident.launch()?;
-    std::thread::sleep(Duration::from_millis(20));
+    wait_until_it_looks(&world)?;
     let tell = scenario.ty == "counter";
     let (kind, flags) = if tell { (world.kind("Add"), Flags::NONE) } else { (world.kind("Ping"), Flags::ASK) };
     let asked = 16_000_000_u64;
