@@ -323,11 +323,11 @@ fn a_call_follows_the_leader_under_one_operation_id_and_ends_by_its_deadline() {
         let mut fake = Fake::new(&env);
         let operations: Arc<Mutex<Vec<u128>>> = Arc::default();
         let seen = operations.clone();
+        let deletes = Arc::new(std::sync::atomic::AtomicUsize::new(0));
         let leader = fake.coordinator("leader", move |request| {
-            let mut seen = seen.lock().expect("lock");
-            seen.push(request.operation);
-            match (request.verb, seen.len()) {
-                (AdminVerb::Delete { .. }, 2) => AdminReply::Failed(Failure::Unknown { message: "busy".to_owned() }),
+            seen.lock().expect("lock").push(request.operation);
+            match (request.verb, deletes.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                (AdminVerb::Delete { .. }, 0) => AdminReply::Failed(Failure::Unknown { message: "busy".to_owned() }),
                 (AdminVerb::Delete { .. }, _) => {
                     AdminReply::Failed(Failure::refused(RefusalCode::UnknownSet, "no such set"))
                 }
@@ -341,15 +341,26 @@ fn a_call_follows_the_leader_under_one_operation_id_and_ends_by_its_deadline() {
             AdminReply::Failed(Failure::NotLeader { leader })
         });
         let dead = "127.0.0.1:9".to_owned();
-        let client = fake.client(vec![dead.clone(), follower, leader], 8);
+        let client = fake.client(vec![dead.clone(), follower.clone(), leader], 8);
         let delete = AdminVerb::Delete { set: "x".to_owned() };
-        let refused = client.call(delete, LIMIT).await.expect_err("refused");
+        let refused = client.call(delete.clone(), LIMIT).await.expect_err("refused");
         assert!(
             matches!(&refused, CallError::Refused(refusal) if refusal.code == RefusalCode::UnknownSet),
             "{refused}"
         );
         let seen = std::mem::take(&mut *operations.lock().expect("lock"));
-        assert!(seen.len() >= 3 && seen.iter().all(|operation| *operation == seen[0]), "{seen:?}");
+        // The leader twice; the follower before it unless its dial took too long on a busy machine.
+        assert!(seen.len() >= 2 && seen.iter().all(|operation| *operation == seen[0]), "{seen:?}");
+
+        // Who knows only a follower reaches the leader through its hint, and in no other way.
+        let through_hint = fake.client(vec![follower], 8);
+        let refused = through_hint.call(delete, LIMIT).await.expect_err("refused");
+        assert!(
+            matches!(&refused, CallError::Refused(refusal) if refusal.code == RefusalCode::UnknownSet),
+            "{refused}"
+        );
+        let seen = std::mem::take(&mut *operations.lock().expect("lock"));
+        assert!(seen.len() >= 2 && seen.iter().all(|operation| *operation == seen[0]), "{seen:?}");
 
         let started = env.now();
         let limit = Duration::from_millis(400);
