@@ -5,6 +5,9 @@
 //!                                                 |  every TICK: follow the state, propose the loss of who is overdue
 //!   follower <--another term, or no longer leader-'  the table is dropped; renewals are answered `NotLeader`
 //! ```
+//! A tick confirms the leadership first. When the last confirmation is longer ago than [`IN_TOUCH`], the process was paused or had no
+//! quorum: nobody could have renewed, and that time is not counted.
+//!
 //! The table is taken only after a confirmation that follows the election: the state then has every member, and "now" is
 //! not before the election. See `ringfleet_coordinator_core::leases` for why no lease is cut short.
 
@@ -12,7 +15,7 @@ use crate::raft::{Group, Leadership};
 use ringfleet_abi::Incarnation;
 use ringfleet_coordinator_core::leases::{LeaseTable, Renewal};
 use ringfleet_coordinator_core::{Command, CommandBody, Outcome};
-use ringfleet_env::Env;
+use ringfleet_env::{Env, Instant};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -21,6 +24,8 @@ use tokio::sync::watch;
 const TICK: Duration = Duration::from_millis(100);
 /// How long a proposal of the leader itself may take.
 const PROPOSE_LIMIT: Duration = Duration::from_secs(2);
+/// Two confirmations that are further apart than this have a gap between them: several ticks, and less than any lease.
+const IN_TOUCH: Duration = Duration::from_millis(500);
 /// How long a new leader tries to confirm its leadership before it looks whether it still leads.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(1);
 
@@ -152,6 +157,7 @@ impl Steward {
     }
 
     async fn lead(&self, term: u64, leadership: &mut watch::Receiver<Leadership>) {
+        let mut in_touch = self.env.now();
         loop {
             let still = {
                 let now = leadership.borrow_and_update();
@@ -160,16 +166,38 @@ impl Steward {
             if !still {
                 return;
             }
-            for incarnation in self.overdue() {
-                tracing::warn!(incarnation, "the lease of a node has ended");
-                let command = Command::plain(CommandBody::MemberLost { incarnation });
-                if self.group.propose(command, self.env.now() + PROPOSE_LIMIT).await.is_err() {
-                    // It stays overdue; the next tick proposes again.
-                    break;
-                }
+            if self.group.confirm(self.env.now() + IN_TOUCH).await.is_ok() {
+                self.count_touch(&mut in_touch);
+                self.declare_lost().await;
             }
             // A tick or a change of leadership, whichever is first.
             let _ = self.env.timeout(TICK, leadership.changed()).await;
+        }
+    }
+
+    /// Leadership has just been confirmed: leaves a gap since the last time out of the count.
+    fn count_touch(&self, in_touch: &mut Instant) {
+        let now = self.env.now();
+        let gap = now - std::mem::replace(in_touch, now);
+        if gap > IN_TOUCH {
+            tracing::warn!(?gap, "was out of touch; the time is not counted against any lease");
+            let gap_ns = u64::try_from(gap.as_nanos()).unwrap_or(u64::MAX);
+            self.leases.with(|table| {
+                if let Some((_, table)) = table.as_mut() {
+                    table.skip(gap_ns, now.as_ns());
+                }
+            });
+        }
+    }
+
+    async fn declare_lost(&self) {
+        for incarnation in self.overdue() {
+            tracing::warn!(incarnation, "the lease of a node has ended");
+            let command = Command::plain(CommandBody::MemberLost { incarnation });
+            if self.group.propose(command, self.env.now() + PROPOSE_LIMIT).await.is_err() {
+                // It stays overdue; the next tick proposes again.
+                break;
+            }
         }
     }
 

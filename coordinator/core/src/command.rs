@@ -1,5 +1,6 @@
 //! What can be in the log, and what comes of it.
 
+use ringfleet_abi::hash::fnv1a64;
 use ringfleet_proto::control::node::Released;
 use ringfleet_proto::control::{ActorSet, DeviceReport, Refusal, RefusalCode, Role, SetChange, TypeReport};
 
@@ -139,6 +140,9 @@ pub enum CommandError {
     /// Another magic or version.
     #[error("not a command of this version")]
     Magic,
+    /// The archive is not the one that was written.
+    #[error("command is damaged: its digest is not the one that was written with it")]
+    Damaged,
     /// The archive cannot be written or read.
     #[error("archiving a command")]
     Archive(#[source] rkyv::rancor::Error),
@@ -151,18 +155,25 @@ impl Command {
     /// [`CommandError::Archive`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, CommandError> {
         let archive = rkyv::to_bytes::<rkyv::rancor::Error>(self).map_err(CommandError::Archive)?;
-        let mut bytes = Vec::with_capacity(RECORD_MAGIC.len() + archive.len());
+        let mut bytes = Vec::with_capacity(RECORD_MAGIC.len() + size_of::<u64>() + archive.len());
         bytes.extend_from_slice(&RECORD_MAGIC);
+        bytes.extend_from_slice(&fnv1a64(&archive).to_le_bytes());
         bytes.extend_from_slice(&archive);
         Ok(bytes)
     }
 
     /// The command in `bytes`. Never panics, whatever they are.
     ///
+    /// The digest is checked first: an archive's root lies at its end, so a truncated one may be the archive of another command.
+    ///
     /// # Errors
-    /// Both variants of [`CommandError`].
+    /// Every variant of [`CommandError`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CommandError> {
-        let body = bytes.strip_prefix(&RECORD_MAGIC).ok_or(CommandError::Magic)?;
+        let rest = bytes.strip_prefix(&RECORD_MAGIC).ok_or(CommandError::Magic)?;
+        let (digest, body) = rest.split_first_chunk().ok_or(CommandError::Damaged)?;
+        if u64::from_le_bytes(*digest) != fnv1a64(body) {
+            return Err(CommandError::Damaged);
+        }
         let mut archive: rkyv::util::AlignedVec = rkyv::util::AlignedVec::with_capacity(body.len());
         archive.extend_from_slice(body);
         rkyv::from_bytes::<Self, rkyv::rancor::Error>(&archive).map_err(CommandError::Archive)

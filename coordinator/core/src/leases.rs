@@ -5,6 +5,9 @@
 //!   is later, and adds a margin for clocks that run at different rates.
 //! - A renewal is granted only after leadership was confirmed by a quorum after the renewal was received. So if another
 //!   leader was elected, it was elected after that, and it counts every lease from its own election: later still.
+//! - Time in which the leader could not have granted anything, because its process was paused or it had no quorum, does not
+//!   count ([`LeaseTable::skip`]): nobody is lost for the silence of the coordinators. Nodes stop meanwhile, keep their state,
+//!   and go on at the same epoch.
 //! - A member whose loss is being proposed gets no further grant (`doom`), so no grant overlaps the record.
 //!
 //! Time is an argument, in nanoseconds of one monotonic clock; nothing here is stored or sent.
@@ -96,6 +99,13 @@ impl LeaseTable {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// The leader was out of touch for `gap_ns` until now: that time does not count against anybody.
+    pub fn skip(&mut self, gap_ns: u64, now_ns: u64) {
+        for node in self.nodes.values_mut() {
+            node.renewed_ns = node.renewed_ns.saturating_add(gap_ns).min(now_ns);
         }
     }
 

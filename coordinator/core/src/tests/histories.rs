@@ -189,7 +189,7 @@ proptest! {
 
 proptest! {
     #[test]
-    fn commands_come_back_from_their_bytes_and_damage_never_panics(
+    fn commands_come_back_from_their_bytes_and_damaged_ones_are_errors(
         steps in prop::collection::vec(step(), 1..6),
         at in any::<prop::sample::Index>(),
         byte in any::<u8>(),
@@ -200,10 +200,19 @@ proptest! {
             let mut bytes = command.to_bytes().unwrap();
             prop_assert_eq!(&Command::from_bytes(&bytes).unwrap(), command);
             let at = at.index(bytes.len());
-            bytes[at] = byte;
-            let _ = Command::from_bytes(&bytes);
             prop_assert!(Command::from_bytes(&bytes[..at]).is_err());
+            let was = std::mem::replace(&mut bytes[at], byte);
+            prop_assert!(was == byte || Command::from_bytes(&bytes).is_err());
         }
+    }
+}
+
+/// Found by the property above: without a digest, some truncated records were the archives of other commands.
+#[test]
+fn a_truncated_command_is_no_other_command() {
+    let bytes = Command::plain(CommandBody::ShardsReleased { incarnation: 0, shards: Vec::new() }).to_bytes().unwrap();
+    for end in 0..bytes.len() {
+        assert!(Command::from_bytes(&bytes[..end]).is_err(), "{end} of {} bytes", bytes.len());
     }
 }
 

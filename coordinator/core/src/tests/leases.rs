@@ -35,3 +35,19 @@ fn a_grant_is_counted_from_the_receipt_and_never_goes_back() {
     assert_eq!((table.node(1).unwrap().renewed_ns, table.node(1).unwrap().applied_index), (700, 9));
     assert!(!table.grant(7, 900, Renewal::default()), "who is not alive gets nothing");
 }
+
+/// Found by stopping all coordinators for 6 s: the leader that went on declared every node lost for its own silence.
+#[test]
+fn time_in_which_the_leader_was_out_of_touch_does_not_count() {
+    let patience = (3000 + 300 + MARGIN_MS) * MS;
+    let mut table = LeaseTable::elected(3000, 0, [1, 2].into_iter());
+    assert!(table.grant(1, 1000 * MS, Renewal::default()));
+    let (gap, now) = (6000 * MS, 7000 * MS);
+    let mut counted = table.clone();
+    table.skip(gap, now);
+    assert_eq!(table.doom(now), [] as [u64; 0]);
+    assert_eq!(counted.doom(now), [1, 2], "contrast: without it both were lost");
+    assert_eq!(table.node(1).unwrap().renewed_ns, now, "never later than now");
+    assert_eq!(table.doom(gap + patience), [] as [u64; 0]);
+    assert_eq!(table.doom(gap + patience + 1), [2], "what was left before the gap is left after it");
+}
