@@ -5,7 +5,7 @@
 //!                                                 |  every TICK: follow the state, propose the loss of who is overdue
 //!   follower <--another term, or no longer leader-'  the table is dropped; renewals are answered `NotLeader`
 //! ```
-//! A tick confirms the leadership first. When the last confirmation is longer ago than [`IN_TOUCH`], the process was paused or had no
+//! A tick confirms the leadership first. When the last confirmation is longer ago than `IN_TOUCH`, the process was paused or had no
 //! quorum: nobody could have renewed, and that time is not counted.
 //!
 //! The table is taken only after a confirmation that follows the election: the state then has every member, and "now" is
