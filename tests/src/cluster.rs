@@ -142,6 +142,13 @@ impl TestCluster {
         Ok(self.pages().await?.iter().map(|page| page.sum(name)).sum())
     }
 
+    /// Messages dead-lettered with this reason, by workers and agents.
+    pub async fn dead_lettered(&self, reason: &str) -> Result<i128> {
+        let pages = self.pages().await?;
+        let samples = pages.iter().flat_map(|page| page.named("ringfleet_messages_dead_lettered_total"));
+        Ok(samples.filter(|sample| sample.label("reason") == Some(reason)).map(|sample| sample.value as i128).sum())
+    }
+
     /// C7: waits until nothing is in flight, then checks that nothing is missing and nothing too many. Gives what was sent,
     /// handled, dead-lettered and lost.
     pub async fn conserved(&self) -> Result<Sum> {
