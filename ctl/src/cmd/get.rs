@@ -268,8 +268,9 @@ async fn actor_rows(cluster: &Cluster, set: Option<&str>) -> CtlResult<Vec<Actor
         return Err(CtlError::refused("listing actors", format!("no set `{name}`")));
     }
     let mut rows = Vec::new();
-    let mut members: Vec<_> = directory.members.iter().collect();
-    members.sort_by(|a, b| a.name.cmp(&b.name));
+    // The pages are open; who may not list nodes is not shown the way to them (the row `actors` of the table of roles).
+    let mut members = nodes(cluster).await?;
+    members.retain(|member| member.state == NodeState::Alive);
     for member in members {
         let text = http::get(&cluster.env, &member.http_addr, "/metrics", cluster.time_left()).await;
         let text = text.map_err(|error| error.during(format!("listing actors of {}", member.name)))?;

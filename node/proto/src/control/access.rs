@@ -119,7 +119,7 @@ access_table! {
     Tell            "tell"              [0 0 1 0 1];
     /// Ask an actor (asked of a node).
     Ask             "ask"               [0 0 1 0 1];
-    /// List actors of a node (asked of a node).
+    /// List actors by node and worker: the ctl asks for `nodes`, then reads the open metrics page of each.
     Actors          "actors"            [0 0 0 1 1];
 }
 
