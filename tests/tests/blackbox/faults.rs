@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use ringfleet::local::{Kind, Signal};
+use ringfleet::local::{Kind, LocalCluster, Signal};
 use ringfleet::proxy::UdpProxy;
 use ringfleet_actors::counter::{Add, Count, Counter, Read};
 use ringfleet_client::FlushError;
+use ringfleet_env::Env;
 use ringfleet_proto::control::Keys;
 use ringfleet_tests::cluster::{PATIENCE, TestCluster};
 
@@ -157,20 +158,7 @@ fn a_link_that_is_cut_and_restored_under_load_loses_repeats_and_reorders_nothing
         /// Streams times rounds: more than a million stamped messages from the client, as many between nodes.
         const STREAMS: u64 = 256;
         const ROUNDS: u64 = 4096;
-        // Proxies stand in front of the nodes before they are started.
-        let mut proxies = Vec::new();
-        let mut cluster = TestCluster::start_with(
-            &env,
-            BINARY,
-            |config| config.proxied = true,
-            |local| {
-                for node in local.processes().iter().filter(|process| process.kind == Kind::Node) {
-                    proxies.push(UdpProxy::start(&env, node.advertise, node.listen)?);
-                }
-                Ok(())
-            },
-        )
-        .await?;
+        let (mut cluster, proxies) = proxied(&env).await?;
         let mut streams = Streams::prepare(&cluster, STREAMS).await?;
         let begun = env.now();
         let mut cuts = 0;
@@ -191,4 +179,82 @@ fn a_link_that_is_cut_and_restored_under_load_loses_repeats_and_reorders_nothing
         cluster.local.stop_all(Duration::from_secs(10)).await.map_err(anyhow::Error::msg)?;
         Ok(())
     });
+}
+
+#[test]
+fn links_that_are_dead_for_so_long_that_quic_gives_up_lose_repeat_and_reorder_nothing() {
+    run(async |env| -> Result<()> {
+        const STREAMS: u64 = 256;
+        /// What is sent while the links are dead is more than the client's window, so that the load goes on all the time.
+        const ROUNDS: u64 = 512;
+        const DEAD_FOR: Duration = Duration::from_secs(12);
+        let (mut cluster, proxies) = proxied(&env).await?;
+        let mut streams = Streams::prepare(&cluster, STREAMS).await?;
+        streams.send(16).await?;
+        streams.session.flush().await?;
+        let links = async |peer: &str| -> Result<i128> {
+            let pages = cluster.pages().await?;
+            let samples = pages.iter().flat_map(|page| page.named("ringfleet_links"));
+            Ok(samples.filter(|sample| sample.label("peer") == Some(peer)).map(|sample| sample.value as i128).sum())
+        };
+        let (nodes_before, clients_before) = (links("node").await?, links("client").await?);
+        let listens: Vec<_> = cluster.local.processes().iter().map(|process| process.listen).collect();
+        let cut_at = env.now();
+        for (at, proxy) in proxies.iter().enumerate() {
+            // Every link between nodes, and those of clients to the last node.
+            for source in proxy.sources() {
+                if listens.contains(&source) || at == proxies.len() - 1 {
+                    proxy.cut(source, PATIENCE);
+                }
+            }
+        }
+        let watch = async {
+            cluster
+                .until("every link between nodes, and one of the client, to be given up", async || {
+                    Ok(links("node").await? == 0 && links("client").await? < clients_before)
+                })
+                .await?;
+            let given_up = env.now() - cut_at;
+            env.sleep_until(cut_at + DEAD_FOR).await;
+            for proxy in &proxies {
+                proxy.cut_all(Duration::ZERO);
+            }
+            Ok::<_, anyhow::Error>((given_up, env.now() - cut_at))
+        };
+        let (sent, watched) = tokio::join!(streams.send(ROUNDS), watch);
+        let ((), (given_up, dead)) = (sent?, watched?);
+        let restored_at = env.now();
+        ensure!(
+            given_up > Duration::from_secs(9),
+            "links were given up after {given_up:?}: not by QUIC's idle timeout"
+        );
+        streams.check(&cluster).await?;
+        let recovered = env.now() - restored_at;
+        println!(
+            "{} messages; {nodes_before} links of nodes given up after {given_up:?}, dead for {dead:?}; all checked {recovered:?} later",
+            STREAMS * streams.sent
+        );
+        cluster
+            .until("every link to be up again", async || {
+                Ok(links("node").await? == nodes_before && links("client").await? == clients_before)
+            })
+            .await?;
+        let sum = cluster.conserved().await?;
+        ensure!(sum.dead_lettered == 0 && sum.lost == 0, "{sum:?}");
+        cluster.local.stop_all(Duration::from_secs(10)).await.map_err(anyhow::Error::msg)?;
+        Ok(())
+    });
+}
+
+/// A cluster with a proxy in front of each node, in the nodes' order.
+async fn proxied(env: &Env) -> Result<(TestCluster, Vec<UdpProxy>)> {
+    let mut proxies = Vec::new();
+    let before = |local: &LocalCluster| {
+        for node in local.processes().iter().filter(|process| process.kind == Kind::Node) {
+            proxies.push(UdpProxy::start(env, node.advertise, node.listen)?);
+        }
+        Ok(())
+    };
+    let cluster = TestCluster::start_with(env, BINARY, |config| config.proxied = true, before).await?;
+    Ok((cluster, proxies))
 }
