@@ -19,7 +19,7 @@ use ringfleet_actors::counter;
 use ringfleet_client::Tell;
 use ringfleet_env::Env;
 use ringfleet_proto::control::Keys;
-use ringfleet_tests::actors::{ReadStream, Sink, Stamped, StreamReport};
+use ringfleet_tests::actors::{RELAY, ReadStream, SINK, Stage, Stamped, StreamReport};
 use ringfleet_tests::cluster::{PATIENCE, TestCluster};
 
 const STREAMS: u64 = 256;
@@ -41,16 +41,16 @@ async fn bench(env: Env) -> Result<()> {
         (config.coordinators, config.nodes, config.workers) = (1, 2, 1);
     })
     .await?;
-    cluster.apply_on("test.relay", Keys::Hashed, 16, &["n1"]).await?;
-    cluster.apply_on("test.sink", Keys::Hashed, 16, &["n2"]).await?;
-    cluster.apply_on("counter", Keys::Dense { count: 64 }, 4, &["n1"]).await?;
+    cluster.apply_set(RELAY, "test.stage", Keys::Hashed, 16, &["n1"]).await?;
+    cluster.apply_set(SINK, "test.stage", Keys::Hashed, 16, &["n2"]).await?;
+    cluster.apply_set("counter", "counter", Keys::Dense { count: 64 }, 4, &["n1"]).await?;
     let session = cluster.session().await?;
 
-    let relays = session.set("test.relay").await?;
+    let relays = session.set(RELAY).await?;
     let before = cluster.metric("ringfleet_agent_node_in_total").await?;
     let begun = env.now();
     for seq in 1..=ROUNDS {
-        let message = Stamped { seq };
+        let message = Stamped { seq, behind: 1 };
         let payload = message.to_payload();
         let tell = |key| Tell { set: relays, key, kind: Stamped::KIND, payload: &payload[..size_of::<Stamped>()] };
         session.tell_many(&(0..STREAMS).map(tell).collect::<Vec<_>>()).await?;
@@ -64,7 +64,7 @@ async fn bench(env: Env) -> Result<()> {
     let took = env.now() - begun;
     let want = StreamReport { handled: ROUNDS, last: ROUNDS, gaps: 0, repeats: 0 };
     for key in 0..STREAMS {
-        let report: StreamReport = session.ask_of(Sink::at(key), &ReadStream {}, PATIENCE).await?;
+        let report: StreamReport = session.ask_of(Stage::in_set(SINK, key), &ReadStream {}, PATIENCE).await?;
         ensure!(report == want, "C3: sink {key} saw {report:?}");
     }
     let sum = cluster.conserved().await?;

@@ -1,17 +1,24 @@
 //! Actors that notice when the contract is broken.
 //!
-//! | set | what it checks |
-//! |---|---|
-//! | `test.relay`, `test.sink` | C3: streams of stamped messages, client to relay to sink, the hops on different nodes |
-//! | `test.ping`, `test.pong` | C3, C7, C9: two sets that tell each other in cycles with a fan-out of 4 |
+//! | type | sets | what it checks |
+//! |---|---|---|
+//! | [`Stage`] | [`RELAY`], [`SINK`] | C3: streams of stamped messages, client to relay to sink, the hops on different nodes |
+//! | [`Player`] | [`PING`], [`PONG`] | C3, C7, C9: two sets that tell each other in cycles with a fan-out |
 
 use ringfleet_actor::prelude::*;
+
+/// The first set of a stream.
+pub const RELAY: &str = "test.relay";
+/// The second set of a stream.
+pub const SINK: &str = "test.sink";
 
 /// One message of a stream: sequence numbers begin at 1 and have no gaps.
 #[message]
 pub struct Stamped {
     /// Its place in the stream.
     pub seq: u64,
+    /// How many stages are behind this one: 1 at a relay, 0 at a sink.
+    pub behind: u64,
 }
 
 /// Asks for a [`StreamReport`].
@@ -32,10 +39,10 @@ pub struct StreamReport {
     pub repeats: u32,
 }
 
-/// The first hop: checks, and hands on with the same number.
-#[actor(name = "test.relay", width = lane)]
+/// One stage of a stream: checks, and hands on with the same number while there are stages behind.
+#[actor(name = "test.stage", width = lane)]
 #[derive(Default)]
-pub struct Relay {
+pub struct Stage {
     handled: u64,
     last: u64,
     gaps: u32,
@@ -43,7 +50,7 @@ pub struct Relay {
 }
 
 #[handlers]
-impl Relay {
+impl Stage {
     fn on_stamped(&mut self, m: &Stamped, ctx: &mut Ctx) {
         self.handled += 1;
         if m.seq > self.last + 1 {
@@ -54,35 +61,8 @@ impl Relay {
         } else {
             self.last = m.seq;
         }
-        ctx.tell(Sink::at(ctx.key()), &Stamped { seq: m.seq });
-    }
-
-    fn on_read(&mut self, _m: &ReadStream, ctx: &mut Ctx) {
-        ctx.reply(&StreamReport { handled: self.handled, last: self.last, gaps: self.gaps, repeats: self.repeats });
-    }
-}
-
-/// The second hop: checks.
-#[actor(name = "test.sink", width = lane)]
-#[derive(Default)]
-pub struct Sink {
-    handled: u64,
-    last: u64,
-    gaps: u32,
-    repeats: u32,
-}
-
-#[handlers]
-impl Sink {
-    fn on_stamped(&mut self, m: &Stamped, ctx: &mut Ctx) {
-        self.handled += 1;
-        if m.seq > self.last + 1 {
-            self.gaps += 1;
-        }
-        if m.seq <= self.last {
-            self.repeats += 1;
-        } else {
-            self.last = m.seq;
+        if m.behind > 0 {
+            ctx.tell(Stage::in_set("test.sink", ctx.key()), &Stamped { seq: m.seq, behind: m.behind - 1 });
         }
     }
 
@@ -91,10 +71,14 @@ impl Sink {
     }
 }
 
+/// The set that serves.
+pub const PING: &str = "test.ping";
+/// The set that returns.
+pub const PONG: &str = "test.pong";
 /// Actors of each of the two sets that play.
 pub const PLAYERS: u64 = 32;
 
-/// Begins a rally: the actor throws `balls` balls that fly `flights` times.
+/// Begins a rally: an actor of [`PING`] throws `balls` balls that fly `flights` times.
 #[message]
 pub struct Serve {
     /// Decides where balls go.
@@ -115,9 +99,11 @@ pub struct Ball {
     /// The key of the sender.
     pub from: u32,
     /// How often it is passed on from here.
-    pub flights: u32,
+    pub flights: u16,
     /// The fan-out.
-    pub balls: u32,
+    pub balls: u16,
+    /// Who catches it: 0 [`PING`], 1 [`PONG`].
+    pub side: u32,
 }
 
 /// Asks for a [`Tally`].
@@ -136,10 +122,10 @@ pub struct Tally {
     pub disordered: u64,
 }
 
-/// A player of the first set.
-#[actor(name = "test.ping", width = lane)]
+/// A player: catches balls of the other set and throws back more of them.
+#[actor(name = "test.player", width = lane)]
 #[derive(Default)]
-pub struct Ping {
+pub struct Player {
     caught: u64,
     thrown: u64,
     disordered: u64,
@@ -148,9 +134,9 @@ pub struct Ping {
 }
 
 #[handlers]
-impl Ping {
+impl Player {
     fn on_serve(&mut self, m: &Serve, ctx: &mut Ctx) {
-        self.throw(m.seed, m.flights, m.balls, ctx);
+        self.throw(m.seed, m.flights as u16, m.balls as u16, 1, ctx);
     }
 
     fn on_ball(&mut self, m: &Ball, ctx: &mut Ctx) {
@@ -161,7 +147,7 @@ impl Ping {
         }
         self.seen[from] = m.number;
         if m.flights > 0 {
-            self.throw(m.seed, m.flights - 1, m.balls, ctx);
+            self.throw(m.seed, m.flights - 1, m.balls, 1 - m.side, ctx);
         }
     }
 
@@ -169,7 +155,7 @@ impl Ping {
         ctx.reply(&Tally { caught: self.caught, thrown: self.thrown, disordered: self.disordered });
     }
 
-    fn throw(&mut self, seed: u64, flights: u32, balls: u32, ctx: &mut Ctx) {
+    fn throw(&mut self, seed: u64, flights: u16, balls: u16, side: u32, ctx: &mut Ctx) {
         let mut mixed = seed;
         for _ball in 0..balls {
             mixed = mixed.wrapping_mul(6364136223846793005).wrapping_add(ctx.key() + 1442695040888963407);
@@ -177,55 +163,13 @@ impl Ping {
             self.numbers[to as usize] += 1;
             self.thrown += 1;
             let number = self.numbers[to as usize];
-            ctx.tell(
-                Pong::at(to),
-                &Ball { seed: mixed, number: number, from: ctx.key() as u32, flights: flights, balls: balls },
-            );
-        }
-    }
-}
-
-/// A player of the second set.
-#[actor(name = "test.pong", width = lane)]
-#[derive(Default)]
-pub struct Pong {
-    caught: u64,
-    thrown: u64,
-    disordered: u64,
-    numbers: [u32; 32],
-    seen: [u32; 32],
-}
-
-#[handlers]
-impl Pong {
-    fn on_ball(&mut self, m: &Ball, ctx: &mut Ctx) {
-        self.caught += 1;
-        let from = m.from as usize;
-        if m.number <= self.seen[from] {
-            self.disordered += 1;
-        }
-        self.seen[from] = m.number;
-        if m.flights > 0 {
-            self.throw(m.seed, m.flights - 1, m.balls, ctx);
-        }
-    }
-
-    fn on_read(&mut self, _m: &ReadTally, ctx: &mut Ctx) {
-        ctx.reply(&Tally { caught: self.caught, thrown: self.thrown, disordered: self.disordered });
-    }
-
-    fn throw(&mut self, seed: u64, flights: u32, balls: u32, ctx: &mut Ctx) {
-        let mut mixed = seed;
-        for _ball in 0..balls {
-            mixed = mixed.wrapping_mul(6364136223846793005).wrapping_add(ctx.key() + 1442695040888963407);
-            let to = (mixed >> 40) % 32;
-            self.numbers[to as usize] += 1;
-            self.thrown += 1;
-            let number = self.numbers[to as usize];
-            ctx.tell(
-                Ping::at(to),
-                &Ball { seed: mixed, number: number, from: ctx.key() as u32, flights: flights, balls: balls },
-            );
+            let from = ctx.key() as u32;
+            let ball = Ball { seed: mixed, number: number, from: from, flights: flights, balls: balls, side: side };
+            if side == 0 {
+                ctx.tell(Player::in_set("test.ping", to), &ball);
+            } else {
+                ctx.tell(Player::in_set("test.pong", to), &ball);
+            }
         }
     }
 }

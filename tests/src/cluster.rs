@@ -63,12 +63,12 @@ impl TestCluster {
 
     /// Applies a set that is named like its type and waits until every shard takes messages.
     pub async fn apply(&self, actor_type: &str, keys: Keys, shards: u16) -> Result<()> {
-        self.apply_on(actor_type, keys, shards, &[]).await
+        self.apply_set(actor_type, actor_type, keys, shards, &[]).await
     }
 
-    /// As [`TestCluster::apply`], on these nodes only; none: on any.
-    pub async fn apply_on(&self, actor_type: &str, keys: Keys, shards: u16, nodes: &[&str]) -> Result<()> {
-        let mut set = ActorSet::new(actor_type, actor_type);
+    /// As [`TestCluster::apply`], with a name of its own and on these nodes only; none: on any.
+    pub async fn apply_set(&self, name: &str, actor_type: &str, keys: Keys, shards: u16, nodes: &[&str]) -> Result<()> {
+        let mut set = ActorSet::new(name, actor_type);
         set.spec.keys = keys;
         set.spec.shards = shards;
         set.spec.placement.nodes = nodes.iter().map(|&node| node.to_owned()).collect();

@@ -9,6 +9,6 @@ use ringfleet_actor::TypeDescriptor;
 #[must_use]
 pub fn types() -> Vec<&'static TypeDescriptor> {
     let mut types = ringfleet_actors::types();
-    types.extend(ringfleet_actor::types![actors::Relay, actors::Sink, actors::Ping, actors::Pong]);
+    types.extend(ringfleet_actor::types![actors::Stage, actors::Player]);
     types
 }

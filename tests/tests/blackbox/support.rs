@@ -8,7 +8,7 @@ use ringfleet_client::Session;
 use ringfleet_client::Tell;
 use ringfleet_env::Env;
 use ringfleet_proto::control::Keys;
-use ringfleet_tests::actors::{ReadStream, Relay, Sink, Stamped, StreamReport};
+use ringfleet_tests::actors::{RELAY, ReadStream, SINK, Stage, Stamped, StreamReport};
 use ringfleet_tests::cluster::{PATIENCE, TestCluster};
 
 /// The binary under test.
@@ -35,17 +35,17 @@ pub struct Streams {
 impl Streams {
     /// Applies both sets and opens a session.
     pub async fn prepare(cluster: &TestCluster, count: u64) -> Result<Self> {
-        cluster.apply("test.relay", Keys::Hashed, 24).await?;
-        cluster.apply("test.sink", Keys::Hashed, 24).await?;
+        cluster.apply_set(RELAY, "test.stage", Keys::Hashed, 24, &[]).await?;
+        cluster.apply_set(SINK, "test.stage", Keys::Hashed, 24, &[]).await?;
         Ok(Self { session: cluster.session().await?, count, sent: 0 })
     }
 
     /// Sends the next `rounds` numbers of every stream.
     pub async fn send(&mut self, rounds: u64) -> Result<()> {
-        let set = self.session.set("test.relay").await?;
+        let set = self.session.set(RELAY).await?;
         for _ in 0..rounds {
             self.sent += 1;
-            let message = Stamped { seq: self.sent };
+            let message = Stamped { seq: self.sent, behind: 1 };
             let tell = |key| Tell { set, key, kind: Stamped::KIND, payload: bytemuck::bytes_of(&message) };
             let tells: Vec<Tell<'_>> = (0..self.count).map(tell).collect();
             self.session.tell_many(&tells).await?;
@@ -58,7 +58,8 @@ impl Streams {
         self.session.flush().await?;
         let want = StreamReport { handled: self.sent, last: self.sent, gaps: 0, repeats: 0 };
         for key in 0..self.count {
-            let at_relay: StreamReport = self.session.ask_of(Relay::at(key), &ReadStream {}, PATIENCE).await?;
+            let at_relay: StreamReport =
+                self.session.ask_of(Stage::in_set(RELAY, key), &ReadStream {}, PATIENCE).await?;
             ensure!(at_relay == want, "C3: relay {key} saw {at_relay:?}, sent were {}", self.sent);
         }
         for key in 0..self.count {
@@ -66,7 +67,8 @@ impl Streams {
             let mut seen = None;
             let arrived = cluster
                 .until("the sinks", async || {
-                    let report: StreamReport = self.session.ask_of(Sink::at(key), &ReadStream {}, PATIENCE).await?;
+                    let report: StreamReport =
+                        self.session.ask_of(Stage::in_set(SINK, key), &ReadStream {}, PATIENCE).await?;
                     seen = Some(report);
                     Ok(report.handled >= self.sent)
                 })
