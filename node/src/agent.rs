@@ -40,8 +40,8 @@ const INGRESS_PER_TURN: usize = 16 << 10;
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 /// How much longer than its own limit a device may take to stop.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
-/// A busy loop shows itself to the health port so often.
-const SHOW_EVERY: Duration = Duration::from_millis(100);
+/// The loop shows itself to the health port at most so often, and once more this long after it has come to rest.
+const SHOW_EVERY: Duration = Duration::from_millis(20);
 
 /// Why a loop ended.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub struct Agent {
     events: Vec<DeviceEvent>,
     spares: Vec<Vec<u8>>,
     shown_at: Instant,
+    /// Something has happened since.
+    unshown: bool,
     fenced: bool,
     /// A device that has lost a worker.
     lost: Option<DeviceIndex>,
@@ -120,13 +122,17 @@ impl Agent {
             events: Vec::new(),
             spares: Vec::new(),
             shown_at,
+            unshown: true,
             fenced: false,
             lost: None,
         }
     }
 
     /// Turns until stopped, fenced or failed. Stops the devices at the end.
-    pub async fn run(mut self, mut stop: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>) -> Ended {
+    pub async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Ended {
+        let env = self.env.clone();
+        let mut timer = env.timer(env.now());
+        let mut timer_at = Instant::ZERO;
         let ended = loop {
             // First: whoever has been declared lost does nothing more.
             if self.membership.end.borrow().is_some() {
@@ -136,37 +142,44 @@ impl Agent {
             if self.fenced {
                 break Ended::Fenced;
             }
-            let dead = self.pumps.iter().find(|pump| pump.is_dead()).map(Pump::index);
+            let dead = self.pumps.iter_mut().find_map(|pump| pump.is_dead().then(|| pump.index()));
             if let Some(index) = self.lost.or(dead) {
                 break Ended::Failed(NodeError::DeviceFailed { index: index.0 });
             }
+            self.unshown |= progress;
+            self.show();
             if progress {
-                self.show(false);
-                tokio::select! {
-                    biased;
-                    () = &mut stop => break Ended::Stopped,
-                    () = tokio::task::yield_now() => {}
+                // Whoever drops the other end stops the agent, too.
+                if !matches!(stop.try_recv(), Err(oneshot::error::TryRecvError::Empty)) {
+                    break Ended::Stopped;
                 }
+                tokio::task::yield_now().await;
                 continue;
             }
-            self.show(true);
+            // A timer that is due earlier costs one turn more; setting it with every wait would cost more.
             let until = self.wake_at();
-            let env = self.env.clone();
+            if timer_at > until || timer_at <= env.now() {
+                timer_at = until;
+                timer.as_mut().reset(until);
+            }
             tokio::select! {
-                () = &mut stop => break Ended::Stopped,
+                _ = &mut stop => break Ended::Stopped,
                 () = self.notify.notified() => {}
                 // `changed` counts as having looked; the turn looks again.
                 Ok(()) = self.membership.lease.changed() => self.membership.lease.mark_changed(),
                 Ok(()) = self.membership.view.changed() => self.membership.view.mark_changed(),
                 Ok(()) = self.membership.end.changed() => {}
-                () = env.sleep_until(until) => {}
+                () = timer.as_mut() => timer_at = Instant::ZERO,
             }
         };
         self.finish(ended).await
     }
 
     fn wake_at(&self) -> Instant {
-        let latest = self.env.now() + TURN_MAX;
+        let mut latest = self.env.now() + TURN_MAX;
+        if self.unshown {
+            latest = latest.min(self.shown_at + SHOW_EVERY);
+        }
         self.proto.poll_timeout().map_or(latest, |ns| latest.min(Instant::from_ns(ns)))
     }
 
@@ -299,12 +312,28 @@ impl Agent {
                             tracing::error!(%device, %worker, "a worker has failed");
                             self.lost = Some(device);
                         }
+                        Self::note_stalled(&self.shared, device, status);
                         self.proto.handle_status(now, device, status);
                     }
                 }
             }
         }
         progress
+    }
+
+    /// C9: a worker that does not come back from a round makes the node unready until it does.
+    fn note_stalled(shared: &Shared, device: DeviceIndex, status: Status) {
+        match status {
+            Status::WorkerStalled { worker } => {
+                tracing::error!(%device, %worker, "a worker does not come back from a round; its actors stand still");
+                shared.update(|snapshot| _ = snapshot.stalled.insert((device.0, worker.0)));
+            }
+            Status::WorkerResumed { worker } => {
+                tracing::warn!(%device, %worker, "a worker that had stalled goes on");
+                shared.update(|snapshot| _ = snapshot.stalled.remove(&(device.0, worker.0)));
+            }
+            _ => {}
+        }
     }
 
     fn act(&mut self, now: Now) -> bool {
@@ -371,12 +400,13 @@ impl Agent {
     }
 
     /// Shows the loop's state to the health port and to the next renewal.
-    fn show(&mut self, idle: bool) {
+    fn show(&mut self) {
         let now = self.env.now();
-        if !idle && now < self.shown_at + SHOW_EVERY {
+        if now < self.shown_at + if self.unshown { SHOW_EVERY } else { TURN_MAX } {
             return;
         }
         self.shown_at = now;
+        self.unshown = false;
         let ledger = self.proto.ledger();
         let devices: Vec<_> = self.pumps.iter().map(Pump::counters).collect();
         let is_client = |link: &&Link| matches!(link.peer, PeerIdentity::Client { .. });
@@ -414,8 +444,7 @@ impl Agent {
         let mut all_stopped = true;
         for pump in self.pumps.drain(..) {
             let index = pump.index();
-            let stop = self.env.run_blocking(move || pump.stop());
-            match self.env.timeout(STOP_LIMIT + STOP_MARGIN, stop).await {
+            match self.env.timeout(STOP_LIMIT + STOP_MARGIN, pump.stop()).await {
                 Ok(end) => tracing::debug!(?end, "device stopped"),
                 Err(_) => {
                     // Its lease ends, and then it publishes nothing more; but no other incarnation may begin beside it.

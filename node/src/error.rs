@@ -69,4 +69,10 @@ pub enum NodeError {
         /// Which.
         index: u16,
     },
+    /// The agent's loop ended by a bug.
+    #[error("the agent's loop has ended by a bug ({end})")]
+    AgentFailed {
+        /// How.
+        end: String,
+    },
 }

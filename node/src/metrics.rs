@@ -159,6 +159,14 @@ fn workers(page: &Page, snapshot: &Snapshot) -> Result<()> {
         let metric = page.gauge(name, help, &["device", "worker"])?;
         each().for_each(|(labels, worker)| metric.with_label_values(&labels).set(gauge(value(worker))));
     }
+    let stalled =
+        page.gauge("ringfleet_worker_stalled", "1: it does not come back from a round", &["device", "worker"])?;
+    for (at, workers) in snapshot.devices.iter().enumerate() {
+        for worker in 0..workers.len() {
+            let is = snapshot.stalled.iter().any(|&(d, w)| (usize::from(d), usize::from(w)) == (at, worker));
+            stalled.with_label_values(&[at.to_string(), worker.to_string()]).set(i64::from(is));
+        }
+    }
     messages(page, snapshot, each)
 }
 

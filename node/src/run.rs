@@ -207,7 +207,7 @@ impl Node {
             };
             let (agent, links) = agent;
             let accept = self.accept(links)?;
-            let ended = agent.run(stop.as_mut()).await;
+            let ended = self.run_agent(agent, stop.as_mut()).await;
             // The listener must be gone before there is another one: dropping the handle would not wait for it.
             accept.abort();
             accept.await;
@@ -222,6 +222,31 @@ impl Node {
                     });
                 }
             }
+        }
+    }
+
+    /// Runs the loop as a task: on the thread that whoever wakes it runs on, mostly, instead of one that has to be woken for it.
+    async fn run_agent(&self, agent: Agent, stop: std::pin::Pin<&mut (impl Future<Output = ()> + Send)>) -> Ended {
+        let (ask_to_stop, asked) = oneshot::channel();
+        let (tell, mut ended) = oneshot::channel();
+        let run = async move {
+            // Nobody listens only if the node was dropped, which drops this task, too.
+            let _ = tell.send(agent.run(asked).await);
+        };
+        let task = self.env.spawn("agent", run).abort_on_drop();
+        let ended = tokio::select! {
+            ended = &mut ended => ended,
+            () = stop => {
+                // An agent that has ended by itself meanwhile needs no word.
+                let _ = ask_to_stop.send(());
+                // One that was fenced meanwhile does not join again.
+                ended.await.map(|ended| if matches!(ended, Ended::Fenced) { Ended::Stopped } else { ended })
+            }
+        };
+        match ended {
+            Ok(ended) => ended,
+            // It panicked; its task says no more than that.
+            Err(_) => Ended::Failed(NodeError::AgentFailed { end: format!("{:?}", task.await) }),
         }
     }
 
@@ -249,6 +274,7 @@ impl Node {
         self.shared.update(|snapshot| {
             snapshot.incarnation = membership.incarnation.0;
             snapshot.applied_index = 0;
+            snapshot.stalled.clear();
         });
         let (env, shared) = (self.env.clone(), self.shared.clone());
         let links = dialler.clone();
@@ -274,8 +300,12 @@ impl Node {
         let start = |(at, config): (usize, &DeviceConfig)| {
             let index = device_index(at);
             let DeviceConfig::Cpu(cpu) = config;
-            let device = CpuDevice::start(cpu, &types, self.env.clock())
-                .map_err(|error| NodeError::Device { index: index.0, reason: error.to_string() })?;
+            let device = if self.env.has_threads() {
+                CpuDevice::start(cpu, &types, self.env.clock())
+            } else {
+                CpuDevice::start_tasks(&self.env, cpu, &types)
+            };
+            let device = device.map_err(|error| NodeError::Device { index: index.0, reason: error.to_string() })?;
             let device: Box<dyn Device> = Box::new(device);
             Pump::start(&self.env, index, device, notify.clone()).map_err(NodeError::Thread)
         };

@@ -1,6 +1,7 @@
 //! What the agent's loop shows to the threads beside it: health and metrics.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -38,6 +39,8 @@ pub struct Snapshot {
     pub ledger: Ledger,
     /// Counters of every worker, by device.
     pub devices: Vec<Vec<WorkerCounters>>,
+    /// Workers that do not come back from a round, by device and worker.
+    pub stalled: BTreeSet<(u16, u16)>,
     /// Incarnations that this process has been before: it was fenced so many times.
     pub fenced_total: u64,
 }
@@ -104,6 +107,12 @@ impl Shared {
         }
         if snapshot.lease_end <= self.env.now() {
             return Some("the lease has ended".to_owned());
+        }
+        if let Some((device, worker)) = snapshot.stalled.first() {
+            let others = snapshot.stalled.len() - 1;
+            return Some(format!(
+                "worker {worker} of device {device} does not come back from a round ({others} others likewise)"
+            ));
         }
         if snapshot.applied_index < snapshot.view_index {
             return Some(format!("view {} is not in effect yet, {} is", snapshot.view_index, snapshot.applied_index));

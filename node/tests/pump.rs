@@ -9,9 +9,14 @@ use std::{
     time::Duration,
 };
 
-use ringfleet_abi::{ActorId, Control, DeviceIndex, Envelope, Flags, SetId, Status, WorkerCounters, WorkerIndex};
+use ringfleet_abi::{
+    ActorId, Control, DeviceIndex, Envelope, Epoch, Flags, KeySpace, RestartMode, SessionId, SetId, ShardId,
+    ShardIndex, Status, WorkerCounters, WorkerIndex,
+};
+use ringfleet_actor::{Behaviour as _, Message as _};
+use ringfleet_actors::counter::{self, Counter};
 use ringfleet_env::{Env, Instant, ManualClock};
-use ringfleet_gpu::{Device, Full};
+use ringfleet_gpu::{CpuDevice, CpuDeviceConfig, Device, Full};
 use ringfleet_node::pump::{DeviceEvent, EGRESS_BACKLOG_MAX, Pump, STOP_LIMIT};
 use tokio::sync::Notify;
 
@@ -97,6 +102,11 @@ fn envelope(key: u64) -> Envelope {
     Envelope::new(actor, actor, 1, Flags::NONE, &[]).expect("an empty payload")
 }
 
+/// Stops a pump and waits for its end.
+fn stop(pump: Pump) -> ringfleet_env::TaskEnd {
+    Env::run_tokio(1, |_| pump.stop()).expect("a runtime")
+}
+
 struct Running {
     env: Env,
     pump: Pump,
@@ -160,7 +170,7 @@ fn a_refusal_is_seen_before_its_message_counts_as_done() {
         matches!(&events[..], [DeviceEvent::Egress(batch), DeviceEvent::IngressDone { total: 1, .. }] if batch[0].to_key == 7),
         "{events:?}"
     );
-    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+    assert_eq!(stop(running.pump), ringfleet_env::TaskEnd::Completed);
 }
 
 #[test]
@@ -186,7 +196,7 @@ fn egress_that_nobody_takes_stays_in_the_device() {
     }
     assert_eq!(next - 1, EGRESS_BACKLOG_MAX as u64);
     running.wait("the pump to go on", || running.polled.load(Ordering::Relaxed) > full);
-    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+    assert_eq!(stop(running.pump), ringfleet_env::TaskEnd::Completed);
 }
 
 #[test]
@@ -198,7 +208,7 @@ fn ingress_that_the_device_does_not_take_keeps_its_order() {
     let taken = || running.ingress.lock().expect("no panic").iter().map(|envelope| envelope.to_key).collect::<Vec<_>>();
     running.wait("the device to take everything", || taken().len() == 300);
     assert_eq!(taken(), (0..300).collect::<Vec<_>>(), "C3");
-    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+    assert_eq!(stop(running.pump), ringfleet_env::TaskEnd::Completed);
 }
 
 #[test]
@@ -223,13 +233,13 @@ fn steady_egress_does_not_hold_up_acknowledgements() {
             DeviceEvent::Status(_) => {}
         }
     }
-    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+    assert_eq!(stop(running.pump), ringfleet_env::TaskEnd::Completed);
 }
 
 #[test]
 fn a_device_that_takes_no_controls_is_dropped_at_the_limit() {
     let clock = Arc::new(ManualClock::new(1, 1));
-    let running = start_with(Env::tokio().with_clock(clock.clone()), false, Box::new(|_| None));
+    let mut running = start_with(Env::tokio().with_clock(clock.clone()), false, Box::new(|_| None));
     running.pump.submit(Control::Pause);
     running.pump.ask_to_stop();
     let deadline = Env::tokio().now() + Duration::from_secs(20);
@@ -238,7 +248,7 @@ fn a_device_that_takes_no_controls_is_dropped_at_the_limit() {
         clock.advance(STOP_LIMIT);
         std::thread::yield_now();
     }
-    assert_eq!(running.pump.stop(), ringfleet_env::TaskEnd::Completed);
+    assert_eq!(stop(running.pump), ringfleet_env::TaskEnd::Completed);
     assert_eq!(running.dropped.load(Ordering::Acquire), 1);
 }
 
@@ -250,5 +260,67 @@ fn a_dropped_pump_leaves_no_device_behind() {
     while dropped.load(Ordering::Acquire) == 0 {
         assert!(env.now() < deadline, "the device goes on");
         std::thread::yield_now();
+    }
+}
+
+fn cpu_device(env: &Env, tasks: bool) -> Box<dyn Device> {
+    let config = CpuDeviceConfig { workers: 1, spin_ns: 0, ..CpuDeviceConfig::DEFAULT };
+    let types = [Counter::DESCRIPTOR];
+    let device = if tasks {
+        CpuDevice::start_tasks(env, &config, &types)
+    } else {
+        CpuDevice::start(&config, &types, env.clock())
+    };
+    Box::new(device.expect("a device"))
+}
+
+/// One ask after the other through a pump; gives how long they took.
+async fn ask_by_ask(env: &Env, device: Box<dyn Device>, asks: u32) -> Duration {
+    let agent = Arc::new(Notify::new());
+    let pump = Pump::start(env, DeviceIndex(0), device, agent.clone()).expect("a pump");
+    let (set, keys, shards) = (SetId(1), KeySpace::Dense { count: 1 }, 1);
+    let shard = ShardId::new(set, ShardIndex(0));
+    pump.submit(Control::AddSet {
+        set,
+        tag: 1,
+        type_index: Some(0),
+        keys,
+        shards,
+        actors_per_shard: 1,
+        restart: RestartMode::Stop,
+    });
+    pump.submit(Control::Assign { shard, epoch: Epoch(1), worker: WorkerIndex(0) });
+    pump.submit(Control::Lease { deadline_ns: u64::MAX });
+    let began = env.now();
+    let mut events = Vec::new();
+    for number in 1..=asks {
+        let (from, to) = (ActorId::client(SessionId(1), number), ActorId::new(set, 0));
+        let ask = Envelope::new(from, to, counter::Read::KIND, Flags::ASK, &[]).expect("a payload");
+        pump.push_ingress(&mut vec![ask]);
+        loop {
+            pump.take_events(usize::MAX, &mut events);
+            let answered =
+                |event: &DeviceEvent| matches!(event, DeviceEvent::Egress(answers) if answers[0].to() == from);
+            if events.drain(..).any(|event| answered(&event)) {
+                break;
+            }
+            agent.notified().await;
+        }
+    }
+    let took = env.now() - began;
+    assert_eq!(pump.stop().await, ringfleet_env::TaskEnd::Completed);
+    took
+}
+
+#[test]
+fn agent_pump_and_workers_wake_each_other() {
+    // Somebody who waited for his next look each time would need 300 times 100 ms.
+    for tasks in [false, true] {
+        let took = Env::run_tokio(2, |env| async move {
+            let device = cpu_device(&env, tasks);
+            ask_by_ask(&env, device, 300).await
+        });
+        let took = took.expect("a runtime");
+        assert!(took < Duration::from_secs(15), "{took:?} for 300 asks, tasks {tasks}");
     }
 }

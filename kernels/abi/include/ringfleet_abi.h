@@ -18,7 +18,7 @@
 #endif
 
 /* Changes with any size, offset, constant or code below. */
-#define RINGFLEET_LAYOUT_HASH 0x6230f3b6ad540c12ull
+#define RINGFLEET_LAYOUT_HASH 0xdd3cf5273492dc75ull
 
 #define RINGFLEET_ENVELOPE_BYTES 64u
 #define RINGFLEET_PAYLOAD_BYTES_MAX 32u
@@ -116,7 +116,9 @@
 #define RINGFLEET_STATUS_UNFENCED 8u
 #define RINGFLEET_STATUS_STOPPED 9u
 #define RINGFLEET_STATUS_WORKER_LOST 10u
-#define RINGFLEET_STATUS_COUNT 10u
+#define RINGFLEET_STATUS_WORKER_STALLED 11u
+#define RINGFLEET_STATUS_WORKER_RESUMED 12u
+#define RINGFLEET_STATUS_COUNT 12u
 
 /* ShardId */
 typedef struct ringfleet_shard_id {

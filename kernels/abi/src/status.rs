@@ -62,6 +62,16 @@ pub enum Status {
     },
     /// All workers have ended.
     Stopped,
+    /// A worker has not come back from a round for too long: a bug, or a thread that does not run. What it owns stands still.
+    WorkerStalled {
+        /// Which.
+        worker: WorkerIndex,
+    },
+    /// A stalled worker does rounds again.
+    WorkerResumed {
+        /// Which.
+        worker: WorkerIndex,
+    },
 }
 
 /// One status as it lies in a ring.
@@ -92,7 +102,7 @@ closed_list! {
     /// | route_flushed | | | version |
     /// | actor_failed | set | fault's class, user's code | key |
     /// | fenced, unfenced, stopped | | | |
-    /// | worker_lost | | worker | |
+    /// | worker_lost, worker_stalled, worker_resumed | | worker | |
     StatusOp {
         /// [`Status::Started`].
         Started = 1, "started";
@@ -114,6 +124,10 @@ closed_list! {
         Stopped = 9, "stopped";
         /// [`Status::WorkerLost`].
         WorkerLost = 10, "worker_lost";
+        /// [`Status::WorkerStalled`].
+        WorkerStalled = 11, "worker_stalled";
+        /// [`Status::WorkerResumed`].
+        WorkerResumed = 12, "worker_resumed";
     }
 }
 
@@ -162,6 +176,8 @@ impl Status {
             Status::Unfenced => plain(StatusOp::Unfenced, 0, 0),
             Status::Stopped => plain(StatusOp::Stopped, 0, 0),
             Status::WorkerLost { worker } => plain(StatusOp::WorkerLost, worker.0, 0),
+            Status::WorkerStalled { worker } => plain(StatusOp::WorkerStalled, worker.0, 0),
+            Status::WorkerResumed { worker } => plain(StatusOp::WorkerResumed, worker.0, 0),
         }
     }
 
@@ -191,6 +207,8 @@ impl Status {
             StatusOp::Unfenced => Status::Unfenced,
             StatusOp::Stopped => Status::Stopped,
             StatusOp::WorkerLost => Status::WorkerLost { worker: WorkerIndex(first) },
+            StatusOp::WorkerStalled => Status::WorkerStalled { worker: WorkerIndex(first) },
+            StatusOp::WorkerResumed => Status::WorkerResumed { worker: WorkerIndex(first) },
         })
     }
 }
@@ -299,6 +317,8 @@ mod tests {
             Status::Unfenced,
             Status::Stopped,
             Status::WorkerLost { worker: WorkerIndex(13) },
+            Status::WorkerStalled { worker: WorkerIndex(14) },
+            Status::WorkerResumed { worker: WorkerIndex(15) },
         ];
         assert_eq!(all.len(), StatusOp::COUNT);
         for status in all {

@@ -185,6 +185,11 @@ impl Env {
         .await
     }
 
+    /// Whether there are threads beside the executor's own; see [`Executor::has_threads`].
+    pub fn has_threads(&self) -> bool {
+        self.parts.executor.has_threads()
+    }
+
     /// Starts a thread.
     pub fn spawn_thread(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<ThreadHandle> {
         self.parts.executor.spawn_thread(name, Box::new(work))

@@ -5,7 +5,9 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+    thread::Thread,
 };
 
 use crate::Instant;
@@ -27,6 +29,11 @@ pub trait Executor: Send + Sync + fmt::Debug {
 
     /// Starts a thread.
     fn spawn_thread(&self, name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<ThreadHandle>;
+
+    /// Whether [`Executor::spawn_thread`] works. A simulator has one thread: what has threads elsewhere runs there as tasks.
+    fn has_threads(&self) -> bool {
+        true
+    }
 
     /// A timer that is ready at `deadline`.
     fn timer(&self, deadline: Instant) -> Pin<Box<dyn Timer>>;
@@ -159,4 +166,22 @@ impl ThreadHandle {
             Err(_) => TaskEnd::Panicked,
         }
     }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A waker that wakes the calling thread from `std::thread::park`: for threads beside the executor.
+#[must_use]
+pub fn thread_waker() -> Waker {
+    Waker::from(Arc::new(Unpark(std::thread::current())))
 }

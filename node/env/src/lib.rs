@@ -40,7 +40,7 @@ mod tokio_env;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{Disk, DiskFile, DiskLock};
 pub use env::{Elapsed, Env, EnvParts, Interval};
-pub use executor::{BoxFuture, Executor, Task, TaskEnd, TaskHandle, ThreadHandle, Timer};
+pub use executor::{BoxFuture, Executor, Task, TaskEnd, TaskHandle, ThreadHandle, Timer, thread_waker};
 pub use instant::{Instant, std_epoch};
 pub use net::{Datagram, DatagramMeta, DatagramSocket, Net, UdpBinding};
 pub use os_disk::OsDisk;

@@ -30,6 +30,9 @@ pub struct CpuDeviceConfig {
     /// How long an idle worker spins before it sleeps. Longer costs a core, shorter costs a wake-up (about 50 µs) in
     /// the next message's way.
     pub spin_ns: u64,
+    /// How long a worker may take for one round before it is reported as stalled. A round is a batch of handlings, each bounded by its
+    /// fuel, so this is many times what the slowest honest one takes.
+    pub stall_ns: u64,
 }
 
 impl CpuDeviceConfig {
@@ -45,6 +48,7 @@ impl CpuDeviceConfig {
         batch: 1024,
         timers_max: 65536,
         spin_ns: 10_000,
+        stall_ns: 2_000_000_000,
     };
 
     /// Checks the bounds and the relations between them.

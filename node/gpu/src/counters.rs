@@ -33,6 +33,12 @@ impl CountersPage {
         self.words[0].store(words[0], Ordering::Release);
     }
 
+    /// The one number that acknowledges.
+    pub(crate) fn ingress_done(&self) -> u64 {
+        // Acquire: pairs with the release in `publish`.
+        self.words[0].load(Ordering::Acquire)
+    }
+
     /// A copy. Every word is as new as `ingress_done` or newer.
     pub(crate) fn read(&self) -> WorkerCounters {
         let mut words = [0; WORDS];

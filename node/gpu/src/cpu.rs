@@ -1,19 +1,22 @@
-//! The CPU device: a thread per worker, or workers stepped by hand.
+//! The CPU device: a thread per worker, a task per worker, or workers stepped by hand. The same workers, the same loop.
 
+use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Poll, Waker};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
-use std::{hint, io};
+use std::{hint, io, thread};
 
 use ringfleet_abi::{Control, Envelope, Status, WorkerCounters, WorkerIndex};
 use ringfleet_actor::TypeDescriptor;
-use ringfleet_env::Clock;
+use ringfleet_env::{Clock, Env, TaskHandle, thread_waker};
 
 use crate::config::{ConfigError, CpuDeviceConfig};
 use crate::device::{Device, Full};
 use crate::memory::HeapRing;
+use crate::parker::{Parker, publish_fence};
 use crate::port::{Port, WorkerEnds};
 use crate::worker::{DevicePage, Round, Worker, WorkerPage, WorkerRings, phase};
 
@@ -28,11 +31,12 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// A device of threads. Dropping it ends them and waits for the end of their round.
+/// A device of threads, or of tasks where there are no threads. Dropping it ends them; it waits for threads to end their round.
 #[derive(Debug)]
 pub struct CpuDevice {
     port: Port,
     threads: Vec<JoinHandle<()>>,
+    tasks: Vec<TaskHandle>,
 }
 
 impl CpuDevice {
@@ -48,13 +52,32 @@ impl CpuDevice {
     ) -> Result<Self, StartError> {
         let (port, workers) = build(config, types, clock.clone())?;
         // From here on, dropping the device ends the threads that have started.
-        let mut device = Self { port, threads: Vec::new() };
+        let mut device = Self { port, threads: Vec::new(), tasks: Vec::new() };
         for worker in workers {
-            let (page, clock, spin_ns) = (device.port.page().clone(), clock.clone(), config.spin_ns);
             let name = format!("ringfleet-w{}", worker.index());
-            device.threads.push(Builder::new().name(name).spawn(move || run(worker, &page, &*clock, spin_ns))?);
+            let running = Running::new(worker, device.port.page().clone(), clock.clone(), config.spin_ns);
+            device.threads.push(Builder::new().name(name).spawn(move || running.run_in_thread())?);
         }
         Ok(device)
+    }
+
+    /// The same device with a task of `env` for each worker: for a simulation, whose one thread runs everything in virtual time. A
+    /// worker never spins there, and lets other tasks run after each round.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start_tasks(
+        env: &Env,
+        config: &CpuDeviceConfig,
+        types: &[&'static TypeDescriptor],
+    ) -> Result<Self, StartError> {
+        let (port, workers) = build(config, types, env.clock())?;
+        let start = |worker| {
+            let running = Running::new(worker, port.page().clone(), env.clock(), 0);
+            env.spawn("device worker", running.run_in_task(env.clone())).abort_on_drop()
+        };
+        let tasks = workers.into_iter().map(start).collect();
+        Ok(Self { port, threads: Vec::new(), tasks })
     }
 
     /// The same workers without threads: see [`SteppedDevice`].
@@ -75,6 +98,7 @@ impl Drop for CpuDevice {
     fn drop(&mut self) {
         self.port.page().stop.store(true, Ordering::Release);
         self.port.wake_all();
+        self.tasks.clear();
         for thread in self.threads.drain(..) {
             // A panic was caught in the thread and reported by `poll_status`.
             let _ = thread.join();
@@ -139,8 +163,24 @@ macro_rules! through_the_port {
                 self.port.counters(worker)
             }
 
+            fn ingress_done(&self, worker: WorkerIndex) -> u64 {
+                self.port.ingress_done(worker)
+            }
+
             fn workers(&self) -> u16 {
                 self.port.workers()
+            }
+
+            fn check_workers(&mut self, now_ns: u64) {
+                self.port.check_workers(now_ns);
+            }
+
+            fn can_wake(&self) -> bool {
+                true
+            }
+
+            fn watch(&mut self, waker: &Waker) {
+                self.port.watch(waker);
             }
         }
     };
@@ -160,6 +200,7 @@ fn build(
         lease_ns: AtomicU64::new(0),
         stop: AtomicBool::new(false),
         workers: (0..workers).map(|_| WorkerPage::default()).collect(),
+        driver: Parker::default(),
     });
     let types: Arc<[&'static TypeDescriptor]> = types.into();
     let mut outbound: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
@@ -181,7 +222,7 @@ fn build(
         let rings = WorkerRings { inbound, ingress, outbound, egress, control, status };
         made.push(Worker::new(index as u16, config, rings, types.clone(), page.clone(), clock.clone()));
     }
-    let port = Port::new(page, ends, types.len());
+    let port = Port::new(page, ends, types.len(), config.stall_ns);
     Ok((port, made))
 }
 
@@ -193,53 +234,111 @@ const BLOCKED_NS_MAX: u64 = 1_000_000;
 /// Looks at the inputs between two looks at the clock while spinning.
 const LOOKS_PER_SPIN: usize = 32;
 
-fn run(mut worker: Worker, page: &DevicePage, clock: &dyn Clock, spin_ns: u64) {
-    let index = worker.index() as usize;
-    let parker = &page.workers[index].parker;
-    parker.settle();
-    let ended = catch_unwind(AssertUnwindSafe(|| work(&mut worker, page, clock, spin_ns)));
-    if ended.is_err() {
-        page.workers[index].phase.store(phase::LOST, Ordering::Release);
-    }
+/// When a worker's loop is to be called again.
+enum Next {
+    Now,
+    /// When woken, or after so many ns. The worker has announced that it sleeps and has looked at its inputs since.
+    Asleep(u64),
+    Ended,
 }
 
-fn work(worker: &mut Worker, page: &DevicePage, clock: &dyn Clock, spin_ns: u64) {
-    let parker = &page.workers[worker.index() as usize].parker;
-    let mut idle_since_ns = None;
-    let mut blocked_ns = BLOCKED_NS_MIN;
-    loop {
-        let (limit_ns, watch) = match worker.round() {
-            Round::Ended => return,
+/// A worker with its loop, as a function that says when to be called again.
+struct Running {
+    worker: Worker,
+    page: Arc<DevicePage>,
+    clock: Arc<dyn Clock>,
+    spin_ns: u64,
+    idle_since_ns: Option<u64>,
+    blocked_ns: u64,
+}
+
+impl Running {
+    fn new(worker: Worker, page: Arc<DevicePage>, clock: Arc<dyn Clock>, spin_ns: u64) -> Self {
+        Self { worker, page, clock, spin_ns, idle_since_ns: None, blocked_ns: BLOCKED_NS_MIN }
+    }
+
+    fn parker(&self) -> &Parker {
+        &self.page.workers[self.worker.index() as usize].parker
+    }
+
+    fn run_in_thread(mut self) {
+        self.parker().settle(&thread_waker());
+        loop {
+            match self.guarded_step() {
+                Next::Now => {}
+                Next::Asleep(limit_ns) => {
+                    thread::park_timeout(Duration::from_nanos(limit_ns));
+                    self.parker().stay_up();
+                }
+                Next::Ended => return,
+            }
+        }
+    }
+
+    async fn run_in_task(mut self, env: Env) {
+        let mut timer = env.timer(env.now());
+        poll_fn(|cx| {
+            self.parker().settle(cx.waker());
+            self.parker().stay_up();
+            match self.guarded_step() {
+                Next::Ended => return Poll::Ready(()),
+                Next::Now => cx.waker().wake_by_ref(),
+                Next::Asleep(limit_ns) => {
+                    timer.as_mut().reset(env.now() + Duration::from_nanos(limit_ns));
+                    if timer.as_mut().poll(cx).is_ready() {
+                        cx.waker().wake_by_ref();
+                    }
+                }
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// A panic ends the worker and is reported by `poll_status`.
+    fn guarded_step(&mut self) -> Next {
+        let stepped = catch_unwind(AssertUnwindSafe(|| self.step()));
+        stepped.unwrap_or_else(|_| {
+            self.page.workers[self.worker.index() as usize].phase.store(phase::LOST, Ordering::Release);
+            publish_fence();
+            self.page.driver.wake();
+            Next::Ended
+        })
+    }
+
+    fn step(&mut self) -> Next {
+        let (limit_ns, watch) = match self.worker.round() {
+            Round::Ended => return Next::Ended,
             Round::Worked => {
-                idle_since_ns = None;
-                blocked_ns = BLOCKED_NS_MIN;
-                continue;
+                self.idle_since_ns = None;
+                self.blocked_ns = BLOCKED_NS_MIN;
+                return Next::Now;
             }
             Round::Blocked { full } => {
                 // Whoever makes room does not wake us, so the wait is short, and grows while nothing moves.
-                let limit_ns = blocked_ns;
-                blocked_ns = (blocked_ns * 2).min(BLOCKED_NS_MAX);
+                let limit_ns = self.blocked_ns;
+                self.blocked_ns = (self.blocked_ns * 2).min(BLOCKED_NS_MAX);
                 (limit_ns, !full)
             }
             Round::Idle { until_ns } => {
-                let now_ns = clock.monotonic_ns();
-                if now_ns.saturating_sub(*idle_since_ns.get_or_insert(now_ns)) < spin_ns {
+                let now_ns = self.clock.monotonic_ns();
+                if now_ns.saturating_sub(*self.idle_since_ns.get_or_insert(now_ns)) < self.spin_ns {
                     for _ in 0..LOOKS_PER_SPIN {
-                        if worker.has_news() {
+                        if self.worker.has_news() {
                             break;
                         }
                         hint::spin_loop();
                     }
-                    continue;
+                    return Next::Now;
                 }
                 (until_ns.saturating_sub(now_ns).min(PARK_NS_MAX), true)
             }
         };
-        parker.lie_down();
-        if watch && worker.has_news() {
-            parker.stay_up();
-            continue;
+        self.parker().lie_down();
+        if watch && self.worker.has_news() {
+            self.parker().stay_up();
+            return Next::Now;
         }
-        parker.park(Duration::from_nanos(limit_ns));
+        Next::Asleep(limit_ns)
     }
 }

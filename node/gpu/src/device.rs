@@ -13,6 +13,21 @@
 //! **The gate (C3).** After refusing a client's message (`busy`, `shard_full`) a worker refuses every later client
 //! message of that shard as `busy`, until it finds the shard's gate marker ([`Envelope::gate_marker`]) in its ingress.
 //! Whoever pushes a marker and then the refused messages again, in order, keeps the order of every session.
+//!
+//! **Sleeping.** A driver with nothing to do sleeps, and the device wakes it, if it can:
+//!
+//! ```text
+//!   driver                                     device
+//!   look at everything: nothing                publish egress, ingress_done or a status
+//!   watch(waker)                               fence; does the driver sleep? wake it, once
+//!   look at everything once more: nothing
+//!   sleep, at most until some limit
+//! ```
+//!
+//! A device that [cannot](Device::can_wake), such as a GPU whose memory wakes nobody, is polled: without a pause for a bounded
+//! number of looks, then in growing steps. Both are the driver's business; the device only says which.
+
+use std::task::Waker;
 
 use ringfleet_abi::{Control, Envelope, Status, WorkerCounters, WorkerIndex};
 
@@ -32,7 +47,8 @@ pub trait Device: Send {
     /// is not assigned here goes to worker 0, which answers or dead-letters it.
     fn ingress_worker(&self, envelope: &Envelope) -> WorkerIndex;
 
-    /// Takes messages and verdicts that leave the device, in order per worker, and returns how many.
+    /// Takes messages and verdicts that leave the device, in order per worker, and returns how many. Fewer than there is room for:
+    /// everything that had been published before the call was taken, by whichever worker.
     fn poll_egress(&mut self, envelopes: &mut [Envelope]) -> usize;
 
     /// Queues a control. Controls are carried out in the order submitted.
@@ -47,8 +63,32 @@ pub trait Device: Send {
     /// A copy of a worker's counters. All zero for a worker that the device does not have.
     fn counters(&self, worker: WorkerIndex) -> WorkerCounters;
 
+    /// [`WorkerCounters::ingress_done`] of a worker, without a copy of the rest.
+    fn ingress_done(&self, worker: WorkerIndex) -> u64 {
+        self.counters(worker).ingress_done
+    }
+
     /// How many workers the device has.
     fn workers(&self) -> u16;
+
+    /// Looks whether every worker that has something to do comes back from its rounds; what it finds comes as
+    /// [`Status::WorkerStalled`] and [`Status::WorkerResumed`]. The driver calls it a few times a second; time in which nobody called
+    /// it does not count, so a process that was stopped finds nothing stalled when it goes on.
+    fn check_workers(&mut self, now_ns: u64) {
+        let _ = now_ns;
+    }
+
+    /// Whether [`Device::watch`] does anything. If not, the driver polls.
+    fn can_wake(&self) -> bool {
+        false
+    }
+
+    /// The driver will sleep. From now on the first publication of egress, progress (`ingress_done`) or status wakes it, once,
+    /// until it calls again. What was published before the call may not: the driver looks once more after it and sleeps only if
+    /// there is nothing. A busy driver never calls this, and a device costs it nothing.
+    fn watch(&mut self, waker: &Waker) {
+        let _ = waker;
+    }
 
     /// The counters of all workers, added up (C7). Each worker's are of a moment of their own, so the sum balances only where
     /// nothing moves: while messages are handled it may be off either way, even to 0 in flight.

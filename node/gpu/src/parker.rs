@@ -1,6 +1,6 @@
-//! How an idle worker sleeps, and why no wake-up is lost (C9).
+//! How an idle worker sleeps, and the driver of a device, and why no wake-up is lost (C9).
 //!
-//! The worker announces that it will sleep, then looks at its inputs once more, and sleeps only if they are still
+//! The sleeper (here a worker) announces that it will sleep, then looks at its inputs once more, and sleeps only if they are still
 //! empty. Whoever gives it something publishes first and then looks whether it sleeps:
 //!
 //! ```text
@@ -13,59 +13,68 @@
 //!
 //! The two fences are totally ordered. If W2 comes first, P3 sees the 1 of W1 (or a later 0, which the worker itself
 //! wrote when it woke, and then it looks at its inputs anyway) and unparks. If P2 comes first, W3 sees what P1
-//! published, and the worker does not sleep. An unpark between W3 and W4 is kept by the thread's token, so the park
-//! returns at once. Hence "published, not seen and asleep" cannot last.
+//! published, and the worker does not sleep. A wake-up between W3 and W4 is kept, by the thread's token or by the executor of a task,
+//! so the park returns at once. Hence "published, not seen and asleep" cannot last.
 //!
 //! A park has a limit all the same: timers and the end of the lease are no inputs, and the parking clock stands
 //! still in a suspended machine while the device's clock does not.
 
 use std::{
-    sync::OnceLock,
     sync::atomic::{AtomicU32, Ordering, fence},
-    thread::{self, Thread},
-    time::Duration,
+    sync::{Mutex, PoisonError},
+    task::Waker,
 };
 
-/// The sleeping place of one worker.
+/// The sleeping place of one worker, or of the driver.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct Parker {
     asleep: AtomicU32,
-    thread: OnceLock<Thread>,
+    /// Locked by whoever lies down with another waker than last time, and by the one who has taken the `asleep` back.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl Parker {
-    /// Names the thread that will sleep here. Before that, nobody does and waking is a no-op.
-    pub(crate) fn settle(&self) {
-        let _ = self.thread.set(thread::current());
+    /// Names who will sleep here. Before that, nobody does and waking is a no-op.
+    pub(crate) fn settle(&self, waker: &Waker) {
+        let mut place = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *place {
+            Some(known) => known.clone_from(waker),
+            None => *place = Some(waker.clone()),
+        }
     }
 
-    /// W1 and W2. The caller looks at its inputs next and then calls [`Parker::park`] or [`Parker::stay_up`].
+    /// W1 and W2. The caller looks at its inputs next and then sleeps, or calls [`Parker::stay_up`].
     pub(crate) fn lie_down(&self) {
         // Relaxed: ordered by the fence that follows.
         self.asleep.store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// W3 found something.
+    /// W3 found something, or W4 is over: woken, or by its limit, or for no reason.
     pub(crate) fn stay_up(&self) {
         self.asleep.store(0, Ordering::Relaxed);
     }
 
-    /// W4: sleeps until woken, or for `limit`, or for no reason.
-    pub(crate) fn park(&self, limit: Duration) {
-        thread::park_timeout(limit);
-        self.asleep.store(0, Ordering::Relaxed);
+    /// Whether somebody sleeps here, or is about to, who has not been woken.
+    pub(crate) fn is_asleep(&self) -> bool {
+        self.asleep.load(Ordering::Relaxed) == 1
     }
 
     /// P3, after [`publish_fence`].
     #[inline]
     pub(crate) fn wake(&self) {
-        if self.asleep.load(Ordering::Relaxed) == 1
-            && self.asleep.swap(0, Ordering::Relaxed) == 1
-            && let Some(thread) = self.thread.get()
+        if self.asleep.load(Ordering::Relaxed) == 1 {
+            self.rouse();
+        }
+    }
+
+    #[cold]
+    fn rouse(&self) {
+        if self.asleep.swap(0, Ordering::Relaxed) == 1
+            && let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner)
         {
-            thread.unpark();
+            waker.wake_by_ref();
         }
     }
 }
@@ -80,6 +89,10 @@ pub(crate) fn publish_fence() {
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
+    use std::thread;
+    use std::time::Duration;
+
+    use ringfleet_env::thread_waker;
 
     use super::*;
 
@@ -91,7 +104,7 @@ mod tests {
         let play = |me: u64, places: Arc<[Parker; 2]>, turn: Arc<AtomicU64>| {
             thread::spawn(move || {
                 let mine = &places[me as usize];
-                mine.settle();
+                mine.settle(&thread_waker());
                 let mut long_parks = 0;
                 loop {
                     let seen = turn.load(Ordering::Acquire);
@@ -110,7 +123,8 @@ mod tests {
                         continue;
                     }
                     // Far longer than the test: a lost wake-up hangs here and is counted.
-                    mine.park(Duration::from_secs(5));
+                    thread::park_timeout(Duration::from_secs(5));
+                    mine.stay_up();
                     if turn.load(Ordering::Acquire) == seen {
                         long_parks += 1;
                     }

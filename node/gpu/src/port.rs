@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 
 use ringfleet_abi::{
     Consumer, Control, Envelope, Epoch, LAYOUT_HASH, Producer, ShardId, Status, StatusWord, WorkerCounters, WorkerIndex,
@@ -29,6 +30,17 @@ use crate::worker::{DevicePage, phase};
 
 /// Events made by the port itself that wait to be polled; at the bound, controls are refused.
 const EVENTS_MAX: usize = 4096;
+
+/// The most that one look adds to the time for which a worker is known to be stuck (see [`crate::Device::check_workers`]).
+const STUCK_STEP_NS_MAX: u64 = 250_000_000;
+
+/// What is known of a worker's coming back from its rounds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Watched {
+    rounds: u64,
+    stuck_ns: u64,
+    stalled: bool,
+}
 
 /// The host's ends of one worker's rings.
 #[derive(Debug)]
@@ -66,13 +78,16 @@ pub(crate) struct Port {
     fenced: bool,
     flushed: u64,
     lost: Vec<bool>,
+    watched: Vec<Watched>,
+    looked_ns: u64,
+    stall_ns: u64,
     stopped: bool,
     /// Which workers got something in the publication under way.
     told: Vec<bool>,
 }
 
 impl Port {
-    pub(crate) fn new(page: Arc<DevicePage>, ends: Vec<WorkerEnds>, types: usize) -> Self {
+    pub(crate) fn new(page: Arc<DevicePage>, ends: Vec<WorkerEnds>, types: usize, stall_ns: u64) -> Self {
         let workers = ends.len();
         let started = Status::Started { workers: workers as u16, layout_hash: LAYOUT_HASH };
         Self {
@@ -85,6 +100,9 @@ impl Port {
             fenced: true,
             flushed: 0,
             lost: vec![false; workers],
+            watched: vec![Watched::default(); workers],
+            looked_ns: 0,
+            stall_ns,
             stopped: false,
             told: vec![false; workers],
         }
@@ -191,8 +209,41 @@ impl Port {
         self.page.workers.get(worker.0 as usize).map(|page| page.counters.read()).unwrap_or_default()
     }
 
+    pub(crate) fn ingress_done(&self, worker: WorkerIndex) -> u64 {
+        self.page.workers.get(worker.0 as usize).map_or(0, |page| page.counters.ingress_done())
+    }
+
     pub(crate) fn workers(&self) -> u16 {
         self.ends.len() as u16
+    }
+
+    /// C9: a round ends. A worker that is neither asleep nor at its end, and begins no round, is stuck in one, or its thread does not
+    /// run.
+    pub(crate) fn check_workers(&mut self, now_ns: u64) {
+        let since_ns = now_ns.saturating_sub(std::mem::replace(&mut self.looked_ns, now_ns)).min(STUCK_STEP_NS_MAX);
+        for (at, (page, watched)) in self.page.workers.iter().zip(&mut self.watched).enumerate() {
+            let worker = WorkerIndex(at as u16);
+            let over = matches!(page.phase.load(Ordering::Relaxed), phase::ENDED | phase::LOST);
+            let rounds = page.rounds.load(Ordering::Relaxed);
+            if over || page.parker.is_asleep() || rounds != watched.rounds {
+                if watched.stalled && !over {
+                    self.events.push_back(Status::WorkerResumed { worker });
+                }
+                *watched = Watched { rounds, ..Watched::default() };
+                continue;
+            }
+            watched.stuck_ns += since_ns;
+            if watched.stuck_ns >= self.stall_ns && !watched.stalled {
+                watched.stalled = true;
+                self.events.push_back(Status::WorkerStalled { worker });
+            }
+        }
+    }
+
+    /// The driver is about to sleep: see [`crate::Device::watch`].
+    pub(crate) fn watch(&self, waker: &Waker) {
+        self.page.driver.settle(waker);
+        self.page.driver.lie_down();
     }
 
     pub(crate) fn page(&self) -> &Arc<DevicePage> {

@@ -173,6 +173,49 @@ static BUG: TypeDescriptor = TypeDescriptor {
     handle: panics,
 };
 
+static GATE: std::sync::RwLock<()> = std::sync::RwLock::new(());
+
+fn waits(_: &mut [u8], _: &Envelope, _: &mut Ctx<'_>) -> Result<(), Fault> {
+    let _open = GATE.read();
+    Ok(())
+}
+
+static STUCK: TypeDescriptor = TypeDescriptor { name: "test.stuck", handle: waits, ..BUG };
+
+#[test]
+fn a_worker_that_does_not_come_back_is_reported_until_it_does() {
+    let mut types = types();
+    types.push(&STUCK);
+    let stuck =
+        SetSpec { set: SetId(9), name: "test.stuck", ty: 2, shards: 2, ..counters(KeySpace::Dense { count: 2 }) };
+    let config = CpuDeviceConfig { stall_ns: 300_000_000, ..tiny(2) };
+    let mut live = Live::new(&config, &types, &[stuck, counters(KeySpace::Dense { count: 8 })]);
+    // An idle device is not stalled, however often and late somebody looks; nor is one that nobody looked at for long.
+    for at in 0..100 {
+        live.device.check_workers(at * 10_000_000_000);
+    }
+    let closed = GATE.write().expect("nobody panicked");
+    live.push(&[tell::<Counter, _>(SetId(9), 0, &Get {})]);
+    live.wait("the worker to be in its handler", |live| live.device.total().ingress_done == 0);
+    let mut now_ns = 1_000_000_000_000;
+    live.wait("the report", |live| {
+        now_ns += 1_000_000;
+        live.device.check_workers(now_ns);
+        live.statuses.contains(&Status::WorkerStalled { worker: WorkerIndex(0) })
+    });
+    live.push(&[ask::<Counter, _>(COUNTERS, 1, 1, &Get {})]);
+    live.wait("the answer of worker 1", |live| live.out.len() == 1);
+    assert!(!live.statuses.contains(&Status::WorkerResumed { worker: WorkerIndex(0) }));
+    drop(closed);
+    live.wait("the resumption", |live| {
+        now_ns += 1_000_000;
+        live.device.check_workers(now_ns);
+        live.statuses.contains(&Status::WorkerResumed { worker: WorkerIndex(0) })
+    });
+    let stalls = |status: &&Status| matches!(status, Status::WorkerStalled { .. });
+    assert_eq!(live.statuses.iter().filter(stalls).count(), 1, "{:?}", live.statuses);
+}
+
 #[test]
 fn a_worker_that_ends_by_a_bug_is_reported_and_the_others_go_on() {
     let mut types = types();
@@ -203,4 +246,73 @@ fn a_stopped_device_ends_its_threads() {
     let mut live = Live::new(&tiny(2), &types(), &[]);
     live.device.submit(Control::Stop).expect("room");
     live.wait("the end", |live| live.statuses.contains(&Status::Stopped));
+}
+
+/// A driver that sleeps whenever it finds nothing, for far longer than the test may take.
+fn sleep_until(live: &mut Live, what: &str, mut done: impl FnMut(&mut Live) -> bool) {
+    let waker = ringfleet_env::thread_waker();
+    loop {
+        live.wait("a look", |_| true);
+        if done(live) {
+            return;
+        }
+        live.device.watch(&waker);
+        live.wait("another look", |_| true);
+        if done(live) {
+            return;
+        }
+        let asleep_ns = SystemClock.monotonic_ns();
+        std::thread::park_timeout(std::time::Duration::from_secs(20));
+        assert!(SystemClock.monotonic_ns() - asleep_ns < 20_000_000_000, "nobody woke the driver for {what}");
+    }
+}
+
+#[test]
+fn a_sleeping_driver_is_woken_for_egress_progress_and_statuses() {
+    let mut live = Live::new(&tiny(2), &types(), &[counters(KeySpace::Dense { count: 8 })]);
+    assert!(live.device.can_wake());
+    for number in 1..=2000u32 {
+        live.push(&[ask::<Counter, _>(COUNTERS, u64::from(number % 8), number, &Get {})]);
+        sleep_until(&mut live, "an answer", |live| live.out.pop().is_some());
+        live.push(&[tell::<Counter, _>(COUNTERS, u64::from(number % 8), &Add { amount: 1 })]);
+        let done = u64::from(number) * 2;
+        // By the one counter that acknowledges, which says the same as the whole page.
+        let progress = |live: &mut Live| (0..2).map(|w| live.device.ingress_done(WorkerIndex(w))).sum::<u64>() == done;
+        sleep_until(&mut live, "progress", progress);
+        assert_eq!(live.device.total().ingress_done, done);
+    }
+    let deadline_ns = SystemClock.monotonic_ns() + 5_000_000;
+    live.device.submit(Control::Lease { deadline_ns }).expect("room");
+    sleep_until(&mut live, "the fence", |live| live.statuses.contains(&Status::Fenced));
+    live.device.submit(Control::Stop).expect("room");
+    sleep_until(&mut live, "the end", |live| live.statuses.contains(&Status::Stopped));
+}
+
+#[test]
+fn less_egress_than_asked_for_is_all_that_was_published() {
+    // Three workers publish, with their counters, ever more; a reader with odd buffers must find all that a counter speaks of.
+    // Nothing spills: replies in a spill are not published, though their asks are done.
+    let config = CpuDeviceConfig { egress_slots: 8192, ..tiny(3) };
+    let mut live = Live::new(&config, &types(), &[counters(KeySpace::Dense { count: 48 })]);
+    let asks: Vec<Envelope> =
+        (1..=6000u32).map(|n| ask::<Counter, _>(COUNTERS, u64::from(n % 48), n, &Get {})).collect();
+    let (mut pushed, mut taken) = (0, 0);
+    let mut room = 1;
+    while taken < asks.len() {
+        assert!(SystemClock.monotonic_ns() < live.until_ns, "waited too long: {:?}", live.device.total());
+        pushed += live.device.push_ingress(&asks[pushed..asks.len().min(pushed + 64)]);
+        // One answer for each ask that is done.
+        let done = live.device.total().ingress_done as usize;
+        room = room % 37 + 1;
+        let mut buffer = vec![Envelope::default(); room];
+        loop {
+            let count = live.device.poll_egress(&mut buffer);
+            taken += count;
+            if count < room {
+                break;
+            }
+        }
+        assert!(taken >= done, "{done} answers were published, {taken} taken");
+    }
+    assert_eq!(taken, asks.len());
 }

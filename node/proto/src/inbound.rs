@@ -148,6 +148,8 @@ pub struct Inbound {
     session_floor: u32,
     generation_floor: u32,
     due: VecDeque<u32>,
+    /// Whether something due is more than that messages were accepted.
+    due_urgent: bool,
     next_sweep_ns: u64,
     stats: InboundStats,
     /// Contrast case of the checkers: lets duplicates through.
@@ -183,6 +185,7 @@ impl Inbound {
             session_floor: 0,
             generation_floor: 0,
             due: VecDeque::new(),
+            due_urgent: false,
             next_sweep_ns: 0,
             stats: InboundStats::default(),
             #[cfg(test)]
@@ -403,6 +406,7 @@ impl Inbound {
         let skip = (next - run.first_seq).min(u64::from(run.count)) as u32;
         if skip > 0 {
             self.stats.duplicates += u64::from(skip);
+            self.due_urgent = true;
             self.mark_dirty(slot);
         }
         if skip == run.count {
@@ -515,6 +519,7 @@ impl Inbound {
         let handled = through.min(filter.accepted);
         if handled > filter.handled {
             filter.handled = handled;
+            self.due_urgent = true;
             self.mark_dirty(id.slot);
         }
         count - refused
@@ -581,6 +586,7 @@ impl Inbound {
         let sender = &mut self.sources[source as usize];
         if sender.link.is_some() {
             sender.answers.push(answer);
+            self.due_urgent = true;
             self.list(source);
         }
     }
@@ -605,6 +611,13 @@ impl Inbound {
     #[must_use]
     pub fn has_due(&self) -> bool {
         !self.due.is_empty()
+    }
+
+    /// Whether what is due says more than that messages were accepted, which only their sender's window needs to know, and that not
+    /// soon.
+    #[must_use]
+    pub fn has_urgent(&self) -> bool {
+        self.due_urgent && self.has_due()
     }
 
     /// Takes up to `room` answers for the next source that has some due and a link. Refusals go first, because each says more
@@ -640,6 +653,7 @@ impl Inbound {
                 return Some((link, sender.source));
             }
         }
+        self.due_urgent = false;
         None
     }
 }

@@ -53,7 +53,8 @@ pub const VIEW_WAIT_MS_MAX: u64 = 5_000;
 pub const CONNECT_MS_FIRST: u64 = 10;
 /// The longest pause between two attempts to connect.
 pub const CONNECT_MS_MAX: u64 = 500;
-/// Acknowledgements to one link wait so long for more of their kind, unless none was sent for that time.
+/// Acknowledgements wait so long for more of their kind, unless none was sent for that time. Those that only say "accepted" always wait
+/// so long, or until something was handled; with replies all of them go at once.
 pub const ACK_INTERVAL_NS: u64 = 200_000;
 /// Frame buffers kept for reuse.
 pub const SPARE_FRAMES_MAX: usize = 64;

@@ -114,6 +114,7 @@ impl Core {
         let pushed = self.status.push(&bytemuck::cast(status.encode()));
         assert!(pushed, "C9: a control is taken only while its answer has room");
         self.status.publish();
+        self.driver_news = true;
     }
 
     /// Reports a failed actor, unless the status ring is half full: then it is only counted.

@@ -82,6 +82,8 @@ pub(crate) struct WorkerPage {
     /// The newest route table of which everything older has been consumed here.
     pub(crate) flushed: AtomicU64,
     pub(crate) phase: AtomicU32,
+    /// Rounds begun: a worker that is up and begins none is stuck.
+    pub(crate) rounds: AtomicU64,
 }
 
 /// What host and workers of a device share beside the rings.
@@ -92,6 +94,8 @@ pub(crate) struct DevicePage {
     /// The device is being dropped.
     pub(crate) stop: AtomicBool,
     pub(crate) workers: Box<[WorkerPage]>,
+    /// Where the device's driver sleeps.
+    pub(crate) driver: Parker,
 }
 
 /// How a round ended.
@@ -146,6 +150,8 @@ pub(crate) struct Worker {
     /// Something happened that the counters page does not show yet.
     counters_changed: bool,
     last_round_ns: u64,
+    /// Rounds begun.
+    rounds: u64,
     /// How long the spill has been too full and has not moved.
     stalled_ns: u64,
     routes: RouteState,
@@ -184,6 +190,8 @@ struct Core {
     residences: u64,
     /// Markers found in this round: worker and version.
     markers: Vec<(u16, u64)>,
+    /// Something that the driver waits for was published, or will be by the round under way.
+    driver_news: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -294,6 +302,7 @@ impl Worker {
             now_ns,
             residences: 0,
             markers: Vec::new(),
+            driver_news: true,
         };
         Self {
             core,
@@ -310,6 +319,7 @@ impl Worker {
             ended: false,
             counters_changed: true,
             last_round_ns: now_ns,
+            rounds: 0,
             stalled_ns: 0,
             routes: RouteState { adopted: 0, received: vec![0; config.workers as usize], egress_pushed: 0, flushed: 0 },
         }

@@ -14,8 +14,21 @@ use crate::parker::publish_fence;
 const STALL_STEP_NS_MAX: u64 = 10 * NS_PER_MS;
 
 impl Worker {
-    /// Does one round.
+    /// Does one round, and wakes the driver if there is something for it.
     pub(crate) fn round(&mut self) -> Round {
+        let page = &self.page.workers[self.core.index as usize];
+        self.rounds += 1;
+        page.rounds.store(self.rounds, Ordering::Relaxed);
+        let ended = self.one_round();
+        // What was published has woken the driver already; this is for rounds that end before they publish.
+        if std::mem::take(&mut self.core.driver_news) {
+            publish_fence();
+            self.page.driver.wake();
+        }
+        ended
+    }
+
+    fn one_round(&mut self) -> Round {
         // Acquire: pairs with the release of a renewal; the controls submitted before it are seen below.
         self.lease_seen_ns = self.page.lease_ns.load(Ordering::Acquire);
         let now_ns = self.clock.monotonic_ns();
@@ -133,7 +146,12 @@ impl Worker {
         let mut woken = [0u64; WORDS];
         let mut any = false;
         for (at, lane) in self.core.out.lanes.iter_mut().enumerate() {
-            if lane.publish() && at < workers && at != self.core.index as usize {
+            if !lane.publish() {
+                continue;
+            }
+            if at == workers {
+                self.core.driver_news = true;
+            } else if at != self.core.index as usize {
                 woken[at / 64] |= 1 << (at % 64);
                 any = true;
             }
@@ -142,17 +160,23 @@ impl Worker {
         let core = &mut self.core;
         let oldest_verdict = core.out.lanes[core.out.egress as usize].oldest_verdict();
         // A verdict that is still spilled holds the acknowledgement back: it would be read too late (C4).
-        core.out.counters.ingress_done = oldest_verdict.map_or(core.ingress_taken, |at| at.min(core.ingress_taken));
+        let done = oldest_verdict.map_or(core.ingress_taken, |at| at.min(core.ingress_taken));
+        core.driver_news |= done != core.out.counters.ingress_done;
+        core.out.counters.ingress_done = done;
         core.out.counters.timers_now = u64::from(core.timers.len());
         self.page.workers[core.index as usize].counters.publish(&core.out.counters);
         self.counters_changed = false;
-        if any {
+        let driver_news = std::mem::take(&mut core.driver_news);
+        if any || driver_news {
             publish_fence();
             for (word, mut bits) in woken.into_iter().enumerate() {
                 while bits != 0 {
                     self.page.workers[word * 64 + bits.trailing_zeros() as usize].parker.wake();
                     bits &= bits - 1;
                 }
+            }
+            if driver_news {
+                self.page.driver.wake();
             }
         }
         true
@@ -178,6 +202,7 @@ impl Worker {
             return;
         }
         routes.flushed = oldest;
+        self.core.driver_news = true;
         // Release: pairs with the acquire of the host, which then finds in the egress ring all that was sent there
         // before.
         self.page.workers[self.core.index as usize].flushed.store(oldest, Ordering::Release);
@@ -227,7 +252,8 @@ impl Worker {
         Round::Ended
     }
 
-    fn set_phase(&self, phase: u32) {
+    fn set_phase(&mut self, phase: u32) {
+        self.core.driver_news = true;
         // Release: pairs with the acquire of the host's poll.
         self.page.workers[self.core.index as usize].phase.store(phase, Ordering::Release);
     }

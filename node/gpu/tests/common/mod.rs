@@ -401,5 +401,6 @@ pub fn tiny(workers: u16) -> CpuDeviceConfig {
         batch: 16,
         timers_max: 32,
         spin_ns: 1_000,
+        stall_ns: 2_000_000_000,
     }
 }

@@ -210,7 +210,10 @@ pub struct NodeProto {
     actions: VecDeque<Action>,
     spare: Vec<Vec<u8>>,
     answers: Vec<Answer>,
+    /// When acknowledgements may be sent again.
     ack_next_ns: u64,
+    /// Until when those that only say "accepted" wait for ones that say "handled"; 0 if there are none.
+    ack_hold_ns: u64,
     ack_flushing: bool,
 }
 
@@ -275,6 +278,7 @@ impl NodeProto {
             spare: Vec::new(),
             answers: Vec::new(),
             ack_next_ns: 0,
+            ack_hold_ns: 0,
             ack_flushing: false,
         }
     }
@@ -448,7 +452,7 @@ impl NodeProto {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<u64> {
         // Nothing is answered while the lease is over, so nothing is due either.
-        let acks = (self.inbound.has_due() && !self.is_fenced(self.now)).then_some(self.ack_next_ns);
+        let acks = (self.inbound.has_due() && !self.is_fenced(self.now)).then(|| self.ack_due_ns());
         let dials = self.dials.values().filter_map(Dial::due_ns).min();
         let held = if self.held_links == 0 { None } else { self.links.values().filter_map(Link::held_until_ns).min() };
         [self.outbound.poll_timeout(), self.inbound.next_sweep(), acks, dials, held].into_iter().flatten().min()
@@ -465,6 +469,8 @@ impl NodeProto {
                 return None;
             }
             if let Some(action) = self.poll_replies() {
+                // Acknowledgements ride along: one packet less to send, and one wake-up less for its receiver.
+                self.ack_flushing = true;
                 return Some(action);
             }
             match self.poll_answers(now) {
@@ -481,8 +487,20 @@ impl NodeProto {
         }
     }
 
+    /// When the acknowledgements that are due are sent.
+    fn ack_due_ns(&self) -> u64 {
+        if self.inbound.has_urgent() { self.ack_next_ns } else { self.ack_next_ns.max(self.ack_hold_ns) }
+    }
+
     fn poll_answers(&mut self, now: Now) -> Polled {
-        if !self.inbound.has_due() || now.mono_ns < self.ack_next_ns && !self.ack_flushing {
+        if !self.inbound.has_due() {
+            self.ack_flushing = false;
+            return Polled::Nothing;
+        }
+        if self.ack_hold_ns == 0 {
+            self.ack_hold_ns = now.mono_ns + ACK_INTERVAL_NS;
+        }
+        if now.mono_ns < self.ack_due_ns() && !self.ack_flushing {
             return Polled::Nothing;
         }
         self.ack_flushing = true;
@@ -493,6 +511,7 @@ impl NodeProto {
             None => {
                 self.ack_flushing = false;
                 self.ack_next_ns = now.mono_ns + ACK_INTERVAL_NS;
+                self.ack_hold_ns = 0;
                 Polled::Nothing
             }
             Some((SELF_LINK, _)) => {

@@ -358,6 +358,8 @@ impl NodeProto {
             | Status::Fenced
             | Status::Unfenced
             | Status::WorkerLost { .. }
+            | Status::WorkerStalled { .. }
+            | Status::WorkerResumed { .. }
             | Status::Stopped => {}
         }
         self.now = now;

@@ -300,7 +300,9 @@ fn after_the_lease_nothing_is_accepted_or_sent_and_everything_is_kept() {
     assert!(rig.ingress().is_empty() && rig.proto.poll_action(over).is_none(), "C2");
     rig.proto.handle_lease(at_ms(10_100), 20_000 * NS_PER_MS, WALL_MS + 20_000);
     assert_eq!(rig.ingress().len(), 1);
-    assert!(!rig.answers(at_ms(10_100)).is_empty());
+    assert!(rig.answers(at_ms(10_100)).is_empty(), "that it was accepted waits for more to say");
+    assert!(rig.proto.poll_timeout().is_some_and(|at| at <= 10_101 * NS_PER_MS));
+    assert!(!rig.answers(at_ms(10_101)).is_empty());
 }
 
 #[test]
