@@ -94,6 +94,21 @@ impl CpuDevice {
     }
 }
 
+/// For whoever carries between this device and another memory, and knows the worker of each envelope.
+impl CpuDevice {
+    pub(crate) fn push_to(&mut self, worker: WorkerIndex, envelope: &Envelope) -> bool {
+        self.port.push_to(worker, envelope)
+    }
+
+    pub(crate) fn publish_ingress(&mut self) {
+        self.port.publish_ingress();
+    }
+
+    pub(crate) fn poll_egress_of(&mut self, worker: WorkerIndex, envelopes: &mut [Envelope]) -> usize {
+        self.port.poll_egress_of(worker, envelopes)
+    }
+}
+
 impl Drop for CpuDevice {
     fn drop(&mut self) {
         self.port.page().stop.store(true, Ordering::Release);

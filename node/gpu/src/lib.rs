@@ -35,6 +35,8 @@ pub mod config;
 pub mod cpu;
 pub mod cuda;
 pub mod device;
+pub mod host_memory;
+pub mod process;
 
 mod arena;
 mod counters;

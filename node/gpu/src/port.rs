@@ -152,6 +152,27 @@ impl Port {
         taken
     }
 
+    /// Writes one envelope into the ingress ring of a worker, unpublished, whoever owns its shard; `false` if the ring is full.
+    pub(crate) fn push_to(&mut self, worker: WorkerIndex, envelope: &Envelope) -> bool {
+        self.ends[worker.0 as usize].ingress.push(envelope)
+    }
+
+    /// Publishes what [`Port::push_to`] wrote.
+    pub(crate) fn publish_ingress(&mut self) {
+        self.publish_and_wake(|ends| ends.ingress.publish());
+    }
+
+    /// Takes what one worker sent.
+    pub(crate) fn poll_egress_of(&mut self, worker: WorkerIndex, envelopes: &mut [Envelope]) -> usize {
+        let egress = &mut self.ends[worker.0 as usize].egress;
+        let count = egress.poll().min(u32::try_from(envelopes.len()).unwrap_or(u32::MAX));
+        for (at, place) in envelopes[..count as usize].iter_mut().enumerate() {
+            *place = egress.peek(at as u32);
+        }
+        egress.release(count);
+        count as usize
+    }
+
     pub(crate) fn submit(&mut self, control: Control) -> Result<(), Full> {
         if self.events.len() >= EVENTS_MAX {
             return Err(Full);

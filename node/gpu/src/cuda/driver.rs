@@ -12,6 +12,7 @@ use bytemuck::Pod;
 use cudarc::driver::sys;
 
 use super::error::CudaError;
+use crate::host_memory::HostPart;
 
 fn check(call: &'static str, result: sys::CUresult) -> Result<(), CudaError> {
     if result == sys::CUresult::CUDA_SUCCESS {
@@ -243,15 +244,11 @@ impl PinnedMemory {
         self.device
     }
 
-    /// The host's pointer to the `index`-th `T`.
-    ///
-    /// # Panics
-    /// If that is beyond the end.
+    /// The host's view.
+    #[inline]
     #[must_use]
-    pub fn at<T>(&self, index: usize) -> *mut T {
-        assert!((index + 1) * size_of::<T>() <= self.bytes, "C9: beyond the end of pinned memory");
-        // SAFETY: within the allocation, as asserted.
-        unsafe { self.host.cast::<T>().add(index) }
+    pub fn part(&self) -> HostPart {
+        HostPart::new(self.host, self.bytes)
     }
 }
 

@@ -10,6 +10,7 @@ use ringfleet_kernels::layout::{DevicePage, HostPage, Params, SetEntry, ShardEnt
 
 use super::driver::{DeviceMemory, Gpu, PinnedMemory};
 use super::error::CudaError;
+use crate::host_memory::{HostMemory, HostPart};
 
 /// Sizes that do not change the device code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,27 @@ pub struct MemoryMap {
     /// The workers' rings to the host.
     pub egress: PinnedMemory,
     _rest: Vec<DeviceMemory>,
+}
+
+// SAFETY: pinned memory lives as long as its value, each part is an allocation of its own, of the size that the geometry asks for.
+#[allow(unsafe_code)]
+unsafe impl HostMemory for MemoryMap {
+    #[inline]
+    fn host_page(&self) -> HostPart {
+        self.host_page.part()
+    }
+    #[inline]
+    fn host_ingress(&self) -> HostPart {
+        self.host_ingress.part()
+    }
+    #[inline]
+    fn host_dest(&self) -> HostPart {
+        self.host_dest.part()
+    }
+    #[inline]
+    fn egress(&self) -> HostPart {
+        self.egress.part()
+    }
 }
 
 impl MemoryMap {

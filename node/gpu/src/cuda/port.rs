@@ -7,6 +7,9 @@
 //!
 //! Loads and stores of position words are atomic. Release stores of the host pair with the system-scope fence of the router, acquire
 //! loads with those of the workers (`device/memory.cuh`).
+//!
+//! The other side may be another process, so no position that it writes is trusted (C9): one that cannot be makes a port broken, and
+//! nothing is read or written by it.
 #![allow(unsafe_code)]
 
 use std::mem::offset_of;
@@ -16,9 +19,10 @@ use ringfleet_abi::{Envelope, WorkerIndex};
 use ringfleet_kernels::Geometry;
 use ringfleet_kernels::layout::HostPage;
 
-use super::memory_map::MemoryMap;
+use crate::host_memory::HostMemory;
 
-const DEST_SLOT_BITS: u32 = 20;
+/// A word beside each slot of the host's ring: worker above, slot of the worker's ingress ring below this bit.
+pub(crate) const DEST_SLOT_BITS: u32 = 20;
 
 /// The host's positions in the rings to the workers.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub struct IngressPort {
     pushed: Vec<u64>,
     /// What each worker is finished with, as last seen.
     done: Vec<u64>,
+    broken: bool,
 }
 
 /// The host's positions in the rings from the workers.
@@ -39,16 +44,17 @@ pub struct IngressPort {
 pub struct EgressPort {
     egress_slots: u32,
     head: Vec<u32>,
+    broken: bool,
 }
 
-fn word32(memory: &MemoryMap, offset: usize) -> &AtomicU32 {
+pub(crate) fn word32<M: HostMemory>(memory: &M, offset: usize) -> &AtomicU32 {
     // SAFETY: within the page and aligned (offsets of u32 fields); both sides only use atomic accesses of this size.
-    unsafe { AtomicU32::from_ptr(memory.host_page.at::<u32>(offset / 4)) }
+    unsafe { AtomicU32::from_ptr(memory.host_page().at::<u32>(offset / 4)) }
 }
 
-fn word64(memory: &MemoryMap, offset: usize) -> &AtomicU64 {
+pub(crate) fn word64<M: HostMemory>(memory: &M, offset: usize) -> &AtomicU64 {
     // SAFETY: as above, for u64 fields.
-    unsafe { AtomicU64::from_ptr(memory.host_page.at::<u64>(offset / 8)) }
+    unsafe { AtomicU64::from_ptr(memory.host_page().at::<u64>(offset / 8)) }
 }
 
 impl IngressPort {
@@ -64,22 +70,52 @@ impl IngressPort {
             head_seen: 0,
             pushed: vec![0; workers],
             done: vec![0; workers],
+            broken: false,
         }
+    }
+
+    /// Whether the other side has written a position that cannot be: nothing more is pushed, and the device is to be given up.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// What a worker says it is finished with; `None` if that is less than it has said before or more than it was given.
+    #[must_use]
+    pub fn done<M: HostMemory>(&self, memory: &M, worker: WorkerIndex) -> Option<u64> {
+        let w = worker.0 as usize;
+        let done = ingress_done(memory, worker);
+        (done >= self.done[w] && done <= self.pushed[w]).then_some(done)
+    }
+
+    /// What a worker is finished with, or what was last seen of it if it says what cannot be.
+    #[must_use]
+    pub fn done_or_last<M: HostMemory>(&self, memory: &M, worker: WorkerIndex) -> u64 {
+        self.done(memory, worker).unwrap_or(self.done[worker.0 as usize])
     }
 
     /// Writes one envelope for `worker`, unpublished; `false` if the host's ring or the worker's is full.
     #[inline]
-    pub fn push(&mut self, memory: &MemoryMap, worker: WorkerIndex, envelope: &Envelope) -> bool {
+    pub fn push<M: HostMemory>(&mut self, memory: &M, worker: WorkerIndex, envelope: &Envelope) -> bool {
         let w = worker.0 as usize;
         if self.write.wrapping_sub(self.head_seen) >= self.host_slots {
             // Acquire: the router's reads of the slots that it returned are over.
-            self.head_seen = word32(memory, offset_of!(HostPage, ingress_head)).load(Ordering::Acquire);
+            let head = word32(memory, offset_of!(HostPage, ingress_head)).load(Ordering::Acquire);
+            if head.wrapping_sub(self.head_seen) > self.published.wrapping_sub(self.head_seen) {
+                self.broken = true;
+                return false;
+            }
+            self.head_seen = head;
             if self.write.wrapping_sub(self.head_seen) >= self.host_slots {
                 return false;
             }
         }
         if self.pushed[w] - self.done[w] >= u64::from(self.ingress_slots) {
-            self.done[w] = ingress_done(memory, worker);
+            let Some(done) = self.done(memory, worker) else {
+                self.broken = true;
+                return false;
+            };
+            self.done[w] = done;
             if self.pushed[w] - self.done[w] >= u64::from(self.ingress_slots) {
                 return false;
             }
@@ -88,8 +124,8 @@ impl IngressPort {
         let slot = (self.pushed[w] as u32) & (self.ingress_slots - 1);
         // SAFETY: the slot is beyond the published tail and not before the router's head, so the router does not read it now.
         unsafe {
-            memory.host_ingress.at::<Envelope>(at).write(*envelope);
-            memory.host_dest.at::<u32>(at).write(u32::from(worker.0) << DEST_SLOT_BITS | slot);
+            memory.host_ingress().at::<Envelope>(at).write(*envelope);
+            memory.host_dest().at::<u32>(at).write(u32::from(worker.0) << DEST_SLOT_BITS | slot);
         }
         self.pushed[w] += 1;
         self.write = self.write.wrapping_add(1);
@@ -98,7 +134,7 @@ impl IngressPort {
 
     /// Publishes what was pushed.
     #[inline]
-    pub fn publish(&mut self, memory: &MemoryMap) {
+    pub fn publish<M: HostMemory>(&mut self, memory: &M) {
         if self.write != self.published {
             self.published = self.write;
             // Release: pairs with the router's fence after its load; publishes the slots below.
@@ -111,11 +147,17 @@ impl EgressPort {
     /// The end of empty rings.
     #[must_use]
     pub fn new(geometry: &Geometry) -> Self {
-        Self { egress_slots: geometry.egress_slots, head: vec![0; geometry.workers as usize] }
+        Self { egress_slots: geometry.egress_slots, head: vec![0; geometry.workers as usize], broken: false }
+    }
+
+    /// Whether a worker has written a position that cannot be: its ring is not read any more, and the device is to be given up.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.broken
     }
 
     /// Takes envelopes that workers sent to the host, in order per worker, and returns how many.
-    pub fn poll(&mut self, memory: &MemoryMap, out: &mut [Envelope]) -> usize {
+    pub fn poll<M: HostMemory>(&mut self, memory: &M, out: &mut [Envelope]) -> usize {
         let mut taken = 0;
         for worker in 0..self.head.len() {
             let tail = word32(memory, offset_of!(HostPage, egress_tail) + worker * 4).load(Ordering::Relaxed);
@@ -126,18 +168,21 @@ impl EgressPort {
         taken
     }
 
-    fn take(&mut self, memory: &MemoryMap, worker: usize, tail: u32, out: &mut [Envelope]) -> usize {
+    fn take<M: HostMemory>(&mut self, memory: &M, worker: usize, tail: u32, out: &mut [Envelope]) -> usize {
         let head = self.head[worker];
         // Acquire: pairs with the worker's system-scope fence before it published the tail.
         fence(Ordering::Acquire);
         let ready = tail.wrapping_sub(head);
-        assert!(ready <= self.egress_slots, "C9: an egress ring's tail is {ready} slots ahead of its head");
+        if ready > self.egress_slots {
+            self.broken = true;
+            return 0;
+        }
         let count = (ready as usize).min(out.len());
         let ring = worker * self.egress_slots as usize;
         for (k, place) in out[..count].iter_mut().enumerate() {
             let at = (head.wrapping_add(k as u32) & (self.egress_slots - 1)) as usize;
             // SAFETY: a published slot that is not yet given back: the worker does not write it.
-            *place = unsafe { memory.egress.at::<Envelope>(ring + at).read() };
+            *place = unsafe { memory.egress().at::<Envelope>(ring + at).read() };
         }
         self.head[worker] = head.wrapping_add(count as u32);
         // Release: our reads of these slots are over.
@@ -149,44 +194,50 @@ impl EgressPort {
 /// What a worker is finished with.
 #[inline]
 #[must_use]
-pub fn ingress_done(memory: &MemoryMap, worker: WorkerIndex) -> u64 {
+pub fn ingress_done<M: HostMemory>(memory: &M, worker: WorkerIndex) -> u64 {
     word64(memory, offset_of!(HostPage, ingress_done) + worker.0 as usize * 8).load(Ordering::Acquire)
 }
 
 /// C2: until when the device may act, in its own time.
-pub fn set_lease(memory: &MemoryMap, deadline_ns: u64) {
+pub fn set_lease<M: HostMemory>(memory: &M, deadline_ns: u64) {
     word64(memory, offset_of!(HostPage, lease_deadline_ns)).store(deadline_ns, Ordering::Release);
 }
 
+/// The deadline that was written last, in device time.
+#[must_use]
+pub fn lease_deadline<M: HostMemory>(memory: &M) -> u64 {
+    word64(memory, offset_of!(HostPage, lease_deadline_ns)).load(Ordering::Acquire)
+}
+
 /// Wall clock less device time.
-pub fn set_wall_offset(memory: &MemoryMap, offset_ns: u64) {
+pub fn set_wall_offset<M: HostMemory>(memory: &M, offset_ns: u64) {
     word64(memory, offset_of!(HostPage, wall_offset_ns)).store(offset_ns, Ordering::Release);
 }
 
 /// Asks all blocks to end between two batches, or takes that back before a launch.
-pub fn set_stop(memory: &MemoryMap, stop: bool) {
+pub fn set_stop<M: HostMemory>(memory: &M, stop: bool) {
     word32(memory, offset_of!(HostPage, stop)).store(u32::from(stop), Ordering::Release);
 }
 
 /// Device time of the router's last look, 0 before its first.
 #[must_use]
-pub fn device_ns(memory: &MemoryMap) -> u64 {
+pub fn device_ns<M: HostMemory>(memory: &M) -> u64 {
     word64(memory, offset_of!(HostPage, device_ns)).load(Ordering::Acquire)
 }
 
 /// Says that sets, shards or routes have changed; the lowest bit says which route table holds.
-pub fn set_tables_version(memory: &MemoryMap, version: u32) {
+pub fn set_tables_version<M: HostMemory>(memory: &M, version: u32) {
     word32(memory, offset_of!(HostPage, tables_version)).store(version, Ordering::Release);
 }
 
 /// The version of the tables that a worker has adopted.
 #[must_use]
-pub fn tables_seen(memory: &MemoryMap, worker: WorkerIndex) -> u32 {
+pub fn tables_seen<M: HostMemory>(memory: &M, worker: WorkerIndex) -> u32 {
     word32(memory, offset_of!(HostPage, tables_seen) + worker.0 as usize * 4).load(Ordering::Acquire)
 }
 
 /// The last version of which a worker has had every worker's marker.
 #[must_use]
-pub fn routes_flushed(memory: &MemoryMap, worker: WorkerIndex) -> u32 {
+pub fn routes_flushed<M: HostMemory>(memory: &M, worker: WorkerIndex) -> u32 {
     word32(memory, offset_of!(HostPage, routes_flushed) + worker.0 as usize * 4).load(Ordering::Acquire)
 }

@@ -1,0 +1,273 @@
+//! The agent's hold on a device process: starts it, shakes hands, watches it, and sees to it that it is gone in the end.
+//!
+//! One thread per process does all of it. It has to be the thread that starts the process: the system kills the child when that thread
+//! ends ("parent death" means the thread), and it ends only after the child. The thread waits for the socket and for the process at
+//! once, so an end of either is seen when it happens.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
+
+use ringfleet_actor::TypeDescriptor;
+use ringfleet_env::Clock;
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use super::handshake::{Hello, Kind, Mismatch, Packet, Setup, await_any, await_packet, receive, send};
+use super::shared::SharedMap;
+
+/// How long a process that was asked to end, or whose socket has ended, may take before it is killed.
+const END_LIMIT: Duration = Duration::from_secs(2);
+/// Between two looks while nothing ends; only a bound, whatever happens wakes the thread.
+const WATCH: Duration = Duration::from_secs(60);
+
+/// How a device process is started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Launch {
+    /// The executable: the agent's own.
+    pub program: PathBuf,
+    /// Its arguments. Its standard input is the socket.
+    pub args: Vec<OsString>,
+    /// Variables beside the agent's own.
+    pub env: Vec<(OsString, OsString)>,
+    /// How long it may take until it is ready.
+    pub limit: Duration,
+}
+
+/// Why a device process does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The system refused something.
+    #[error("{what}: {source}")]
+    System {
+        /// What was attempted.
+        what: &'static str,
+        /// Its answer.
+        #[source]
+        source: io::Error,
+    },
+    /// It is of another build.
+    #[error(transparent)]
+    Mismatch(#[from] Mismatch),
+    /// It gave up, in its own words.
+    #[error("the device process gave up: {0}")]
+    Fault(String),
+    /// It ended without a word.
+    #[error("the device process ended before it was ready ({0})")]
+    Ended(String),
+    /// It said something else than it had to.
+    #[error("the device process does not keep to the handshake")]
+    Confused,
+    /// Sizes that are not possible.
+    #[error("`{field}` of the shared memory is {value}")]
+    Shape {
+        /// Which.
+        field: &'static str,
+        /// What was asked for.
+        value: u32,
+    },
+}
+
+fn system(what: &'static str) -> impl Fn(io::Error) -> LaunchError {
+    move |source| LaunchError::System { what, source }
+}
+
+/// What the thread tells the others.
+#[derive(Debug, Default)]
+struct Watch {
+    gone: AtomicBool,
+    words: Mutex<Option<String>>,
+}
+
+/// A device process that is ready. Dropping it ends the process and waits for its end.
+#[derive(Debug)]
+pub(crate) struct Held {
+    watch: Arc<Watch>,
+    socket: OwnedFd,
+    thread: Option<JoinHandle<()>>,
+    pub(crate) pid: i32,
+}
+
+/// What came of the handshake.
+pub(crate) struct Ready {
+    pub(crate) held: Held,
+    pub(crate) hello: Hello,
+    pub(crate) map: Arc<SharedMap>,
+}
+
+/// What the thread hands over when the process is ready.
+type Outcome = Result<(i32, Hello, Arc<SharedMap>), LaunchError>;
+
+/// Starts a device process and waits until it is ready. `setup` chooses sizes by what the process says.
+pub(crate) fn start(
+    launch: Launch,
+    kind: Kind,
+    types: Vec<&'static TypeDescriptor>,
+    setup: impl FnOnce(&Hello) -> Setup + Send + 'static,
+    clock: Arc<dyn Clock>,
+) -> Result<Ready, LaunchError> {
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(io::Error::from)
+        .map_err(system("making a socket pair"))?;
+    let socket = ours.try_clone().map_err(system("making a socket pair"))?;
+    let watch = Arc::new(Watch::default());
+    let (told, outcome) = mpsc::sync_channel::<Outcome>(1);
+    let shared = watch.clone();
+    let run = move || {
+        let mut child = match spawn(&launch, theirs) {
+            Ok(child) => child,
+            Err(error) => return drop(told.send(Err(error))),
+        };
+        let shaken = shake_hands(&ours, &launch, kind, &types, setup, &*clock);
+        let (ready, result) = match shaken {
+            Ok((hello, map)) => (true, Ok((child.id() as i32, hello, map))),
+            Err(LaunchError::Ended(_)) => (false, Err(LaunchError::Ended(end(&mut child)))),
+            Err(error) => {
+                // Whatever it is doing, nobody waits for it.
+                let _ = child.kill();
+                end(&mut child);
+                (false, Err(error))
+            }
+        };
+        // Nobody listens any more: the pair's other end is gone, too, and the process will see that.
+        let _ = told.send(result);
+        if ready {
+            watch_over(&ours, &mut child, &shared);
+        }
+    };
+    let thread = Builder::new()
+        .name("ringfleet-watch".into())
+        .spawn(run)
+        .map_err(system("starting the thread that watches the device process"))?;
+    match outcome.recv() {
+        Ok(Ok((pid, hello, map))) => Ok(Ready { held: Held { watch, socket, thread: Some(thread), pid }, hello, map }),
+        Ok(Err(error)) => {
+            let _ = thread.join();
+            Err(error)
+        }
+        Err(_) => Err(LaunchError::Confused),
+    }
+}
+
+fn spawn(launch: &Launch, socket: OwnedFd) -> Result<Child, LaunchError> {
+    Command::new(&launch.program)
+        .args(&launch.args)
+        .envs(launch.env.iter().cloned())
+        .stdin(Stdio::from(socket))
+        .stdout(Stdio::null())
+        // A Ctrl-C in the terminal is for the agent, which stops its devices in order.
+        .process_group(0)
+        .spawn()
+        .map_err(system("starting the device process"))
+}
+
+fn shake_hands(
+    socket: &OwnedFd,
+    launch: &Launch,
+    kind: Kind,
+    types: &[&'static TypeDescriptor],
+    setup: impl FnOnce(&Hello) -> Setup,
+    clock: &dyn Clock,
+) -> Result<(Hello, Arc<SharedMap>), LaunchError> {
+    let listening = system("listening to the device process");
+    let next = || match await_packet(socket, launch.limit, clock).map_err(&listening)? {
+        Some((packet, _)) => Ok(packet),
+        None => Err(LaunchError::Ended(String::new())),
+    };
+    let hello = match next()? {
+        Packet::Hello(hello) => hello,
+        Packet::Fault(text) => return Err(LaunchError::Fault(text)),
+        _ => return Err(LaunchError::Confused),
+    };
+    hello.check(kind, types)?;
+    let setup = setup(&hello);
+    setup.shape.check().map_err(|(field, value)| LaunchError::Shape { field, value })?;
+    let map = SharedMap::create(setup.shape).map_err(system("making the shared memory"))?;
+    send(socket.as_fd(), &Packet::Setup(setup), Some(map.file())).map_err(system("telling the device process"))?;
+    match next()? {
+        Packet::Ready => Ok((hello, Arc::new(map))),
+        Packet::Fault(text) => Err(LaunchError::Fault(text)),
+        _ => Err(LaunchError::Confused),
+    }
+}
+
+/// Waits for the end of the socket or of the process, whichever is first, then for the end of the process.
+fn watch_over(socket: &OwnedFd, child: &mut Child, watch: &Watch) {
+    let pid = Pid::from_child(child);
+    let process = pidfd_open(pid, PidfdFlags::empty());
+    loop {
+        let seen = match &process {
+            Ok(process) => await_any([socket.as_fd(), process.as_fd()], WATCH),
+            // A system without descriptors of processes: the socket says it, too.
+            Err(_) => await_any([socket.as_fd()], WATCH).map(|[socket]| [socket, false]),
+        };
+        let Ok([said, ended]) = seen else { break };
+        if said {
+            match receive(socket.as_fd()) {
+                Ok(Some((Packet::Fault(text), _))) => {
+                    *watch.words.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+                    continue;
+                }
+                Ok(Some(_)) => continue,
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if ended {
+            break;
+        }
+    }
+    // Release: pairs with the acquire in `is_gone`; the last words are there.
+    watch.gone.store(true, Ordering::Release);
+    if let Ok(process) = &process {
+        let _ = await_any([process.as_fd()], END_LIMIT);
+    }
+    if !matches!(child.try_wait(), Ok(Some(_))) {
+        let _ = child.kill();
+    }
+    let how = end(child);
+    let mut words = watch.words.lock().unwrap_or_else(PoisonError::into_inner);
+    words.get_or_insert(how);
+}
+
+/// Waits for the process and says how it ended.
+fn end(child: &mut Child) -> String {
+    match child.wait() {
+        Ok(status) => describe(status),
+        Err(error) => error.to_string(),
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    status.to_string()
+}
+
+impl Held {
+    /// Whether the process has ended, or has closed its socket, which is its way to say so.
+    #[inline]
+    pub(crate) fn is_gone(&self) -> bool {
+        self.watch.gone.load(Ordering::Acquire)
+    }
+
+    /// Its last words, or how it ended.
+    pub(crate) fn words(&self) -> Option<String> {
+        self.watch.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Both sides see the end of the pair: the process ends, the thread waits for it, and kills it if it does not.
+        let _ = shutdown(&self.socket, Shutdown::Both);
+        if let Some(thread) = self.thread.take() {
+            // It does not panic, and nobody would be helped if it did.
+            let _ = thread.join();
+        }
+    }
+}
