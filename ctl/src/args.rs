@@ -69,6 +69,9 @@ pub enum Verb {
     Dev(cmd::dev::DevVerb),
     /// Run a node's agent in the foreground.
     Node(cmd::node::NodeArgs),
+    /// The process of one device; devices that a node does not use. Agents start these processes themselves.
+    #[command(subcommand, hide = true)]
+    Device(cmd::device::DeviceVerb),
     /// Run a coordinator in the foreground.
     Coordinator(cmd::coordinator::CoordinatorArgs),
     /// Create or change actor sets.

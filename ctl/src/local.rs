@@ -55,6 +55,8 @@ pub struct LocalConfig {
     pub nodes: u16,
     /// Workers of each node's CPU device.
     pub workers: u16,
+    /// What each node runs its actors on, by node; absent: threads in its process.
+    pub devices: Vec<String>,
     /// How long a lease lasts; absent: the default.
     pub lease_ms: Option<u32>,
     /// The log filter of the processes.
@@ -78,6 +80,7 @@ impl LocalConfig {
             coordinators: 3,
             nodes: 3,
             workers: 2,
+            devices: Vec::new(),
             lease_ms: None,
             log: LOG_DEFAULT.to_owned(),
             die_with_parent: true,
@@ -196,6 +199,7 @@ impl LocalCluster {
             .filter(|process| process.kind == Kind::Coordinator)
             .map(|process| (process.name.clone(), process.advertise))
             .collect();
+        let mut devices = config.devices.iter();
         for process in &mut self.processes {
             let folder = self.folder.join(&process.name);
             let mut args: Vec<String> = Vec::new();
@@ -219,6 +223,8 @@ impl LocalCluster {
                     flag("coordinators", addrs.collect::<Vec<_>>().join(","));
                     flag("advertise", process.advertise.to_string());
                     flag("workers", config.workers.to_string());
+                    flag("devices", devices.next().map_or("cpu", String::as_str).to_owned());
+                    flag("state", folder.join("state").display().to_string());
                     args.extend(config.node_args.iter().cloned());
                     args.insert(0, "node".to_owned());
                 }

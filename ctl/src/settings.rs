@@ -76,6 +76,25 @@ pub fn check_dialable(flag: &str, addr: SocketAddr) -> CtlResult {
     Ok(())
 }
 
+/// A folder of the user's: what the variable says, else below the home folder.
+fn user_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
+    let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+    std::env::var_os(variable)
+        .and_then(|path| absolute(path.into()))
+        .or_else(|| Some(absolute(std::env::var_os("HOME")?.into())?.join(below_home)))
+        .map(|folder| folder.join("ringfleet"))
+}
+
+/// Where nodes keep what they know of their devices, if nothing else is said; `None` without a home.
+pub fn state_folder() -> Option<PathBuf> {
+    user_folder("XDG_STATE_HOME", ".local/state")
+}
+
+/// Where compiled device code is kept, if nothing else is said.
+pub fn cubin_cache() -> PathBuf {
+    user_folder("XDG_CACHE_HOME", ".cache").unwrap_or_else(|| std::env::temp_dir().join("ringfleet")).join("cubin")
+}
+
 /// Ends this process when its parent ends, for children of a demonstration: nothing is left behind even if it is killed.
 ///
 /// The kernel tells only of ends after the call, so a parent that is gone already is looked for after it.

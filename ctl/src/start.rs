@@ -52,7 +52,7 @@ fn usage(error: &clap::Error) -> CtlError {
 fn execute(cli: Cli, types: Vec<&'static TypeDescriptor>) -> CtlResult {
     TypeRegistry::new(types.iter().copied())
         .map_err(|error| CtlError::usage("reading the linked actor types", error))?;
-    let stays = matches!(cli.verb, Verb::Node(_) | Verb::Coordinator(_));
+    let stays = matches!(cli.verb, Verb::Node(_) | Verb::Coordinator(_) | Verb::Device(_));
     start_log(&cli.global, stays)?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let run = |env: Env| async move {
@@ -70,6 +70,7 @@ async fn dispatch(app: &App, verb: Verb) -> CtlResult {
         Verb::Demo(args) => cmd::demo::run(app, &args).await,
         Verb::Dev(verb) => cmd::dev::run(app, &verb).await,
         Verb::Node(args) => cmd::node::run(app, args).await,
+        Verb::Device(verb) => cmd::device::run(app, &verb),
         Verb::Coordinator(args) => cmd::coordinator::run(app, args).await,
         Verb::Apply(args) => cmd::apply::run(app, &args).await,
         Verb::Get(verb) => cmd::get::run(app, &verb).await,

@@ -50,7 +50,9 @@ pub enum Ended {
     Stopped,
     /// The coordinator has declared this incarnation lost: join anew.
     Fenced,
-    /// A device is gone.
+    /// A device is gone. Everything else of this incarnation has stopped, and the coordinator knows.
+    DeviceLost(DeviceIndex),
+    /// Something that cannot be mended is broken.
     Failed(NodeError),
 }
 
@@ -144,7 +146,7 @@ impl Agent {
             }
             let dead = self.pumps.iter_mut().find_map(|pump| pump.is_dead().then(|| pump.index()));
             if let Some(index) = self.lost.or(dead) {
-                break Ended::Failed(NodeError::DeviceFailed { index: index.0 });
+                break Ended::DeviceLost(index);
             }
             self.unshown |= progress;
             self.show();
@@ -456,7 +458,7 @@ impl Agent {
                 }
             }
         }
-        if matches!(ended, Ended::Stopped) && all_stopped {
+        if matches!(ended, Ended::Stopped | Ended::DeviceLost(_)) && all_stopped {
             let (answer, left) = oneshot::channel();
             let requests = self.membership.requests.clone();
             let leave = async {

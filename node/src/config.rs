@@ -2,6 +2,8 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+use ringfleet_gpu::process::{Launch, Wanted};
+
 /// How an agent runs.
 #[derive(Clone, Debug)]
 pub struct NodeConfig {
@@ -25,6 +27,8 @@ pub struct NodeConfig {
     pub key: PathBuf,
     /// Its devices.
     pub devices: Vec<DeviceConfig>,
+    /// Where it keeps what it knows of its devices from one start to the next; absent: in memory.
+    pub state: Option<PathBuf>,
     /// Actors that one shard of a hashed set may hold; one more is `shard_full`. A table grows towards it as it fills.
     pub actors_per_shard: u32,
     /// Messages kept for other nodes until they acknowledge them, altogether; half of it for one node, an eighth for one shard. More rides
@@ -37,8 +41,17 @@ pub struct NodeConfig {
 /// One device of a node.
 #[derive(Clone, Debug)]
 pub enum DeviceConfig {
-    /// Threads of the host.
+    /// Threads in the agent's own process.
     Cpu(ringfleet_gpu::CpuDeviceConfig),
+    /// A device in a process of its own, which the agent starts and watches.
+    Process {
+        /// Its name on this node, such as `gpu-0`; unique.
+        name: String,
+        /// How the process is started.
+        launch: Launch,
+        /// What it is asked for.
+        wanted: Wanted,
+    },
 }
 
 impl NodeConfig {

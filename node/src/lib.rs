@@ -16,6 +16,7 @@
 //! | [`membership`] | join, lease, view, requests to the coordinator | C2 |
 //! | [`coordinators`] | calls to whichever coordinator leads | C1 |
 //! | [`links`] | connections, handshakes, lanes | C11 |
+//! | [`devices`] | start, loss and suspicion of devices | C2, C9 |
 //! | [`pump`] | between the loop and a device | C3, C9 |
 //! | [`shared`], [`metrics`], [`http`] | what others see of it | C7 |
 //!
@@ -24,6 +25,7 @@
 pub mod agent;
 pub mod config;
 pub mod coordinators;
+pub mod devices;
 pub mod error;
 pub mod http;
 pub mod links;

@@ -81,6 +81,14 @@ fn agent(page: &Page, snapshot: &Snapshot) -> Result<()> {
     page.now("ringfleet_node_applied_index", "Placement index in effect", snapshot.applied_index)?;
     page.now("ringfleet_node_shards", "Shards that the youngest view gives to this node", snapshot.shards_owned)?;
     page.total("ringfleet_node_fenced_total", "Times this process was fenced and joined anew", snapshot.fenced_total)?;
+    let lost =
+        page.counter("ringfleet_device_lost_total", "Times a device in a process of its own was lost", &["device"])?;
+    let suspect =
+        page.gauge("ringfleet_device_suspect", "1: the device is not used until it is cleared", &["device"])?;
+    for (device, times) in &snapshot.device_health.lost {
+        lost.with_label_values(&[device.as_str()]).inc_by(*times);
+        suspect.with_label_values(&[device.as_str()]).set(i64::from(snapshot.device_health.suspect.contains(device)));
+    }
     let links = page.gauge("ringfleet_links", "Links that are up", &["peer"])?;
     links.with_label_values(&["node"]).set(gauge(snapshot.links_node));
     links.with_label_values(&["client"]).set(gauge(snapshot.links_client));

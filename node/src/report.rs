@@ -1,25 +1,7 @@
-//! What a node says of its devices and actor types when it joins.
+//! What a node says of its actor types when it joins.
 
 use ringfleet_actor::{FieldDescriptor, FieldType, KindDescriptor, TypeDescriptor, TypeRegistry};
-use ringfleet_proto::control::{DeviceKind, DeviceReport, FieldReport, MessageReport, Scalar, TypeReport};
-
-use crate::config::DeviceConfig;
-
-/// The devices, by index.
-#[must_use]
-pub fn devices(configs: &[DeviceConfig]) -> Vec<DeviceReport> {
-    let report = |(index, config): (usize, &DeviceConfig)| {
-        let DeviceConfig::Cpu(cpu) = config;
-        DeviceReport {
-            index: crate::agent::device_index(index).0,
-            kind: DeviceKind::Cpu,
-            workers: cpu.workers,
-            // The host's memory is not set aside for actors: no bound of its own.
-            memory_bytes: 0,
-        }
-    };
-    configs.iter().enumerate().map(report).collect()
-}
+use ringfleet_proto::control::{FieldReport, MessageReport, Scalar, TypeReport};
 
 /// The types, in the order of the registry, which is also that of the devices' type tables.
 #[must_use]

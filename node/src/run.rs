@@ -4,25 +4,24 @@ use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use ringfleet_actor::TypeRegistry;
 use ringfleet_env::Env;
-use ringfleet_gpu::{CpuDevice, Device};
 use ringfleet_link::{Alpn, Endpoint, Identity, LinkConfig, Role, RoleSet, code};
 use ringfleet_proto::{
     DeviceConfig as ProtoDevice, NodeConfig as ProtoConfig, NodeProto, Now, OutboundConfig,
-    control::{Failure, Joined, NodeAnswer, NodeRequest},
+    control::{DeviceReport, Failure, Joined, NodeAnswer, NodeRequest, TypeReport},
     limits,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     agent::{Agent, AgentParts, Ended, device_index},
-    config::{DeviceConfig, NodeConfig},
+    config::NodeConfig,
     coordinators::Coordinators,
+    devices::{Devices, StartedDevice},
     error::NodeError,
     http::HealthPort,
     links::{Links, LinksConfig},
     membership::Membership,
     pump::Pump,
-    report,
     shared::Shared,
 };
 
@@ -76,11 +75,12 @@ pub async fn run(
     tracing::info!(node = %config.name, %data, %http, "node started");
 
     let (joins, joins_rx) = mpsc::channel(1);
-    let control = Control { env: env.clone(), config: config.clone(), data, http, types: types.clone() };
+    let control = Control { env: env.clone(), config: config.clone(), data, http };
     let control = control.run(load()?, health, shared.clone(), joins_rx);
     let _control = env.spawn_on_own_thread("membership", control).map_err(NodeError::Thread)?.abort_on_drop();
 
-    let node = Node { env: env.clone(), config, types, endpoint: endpoint.clone(), shared, joins };
+    let devices = Devices::new(&env, &config.devices, &types, config.state.clone());
+    let mut node = Node { env: env.clone(), config, types, endpoint: endpoint.clone(), shared, joins, devices };
     let outcome = node.incarnations(stop).await;
     endpoint.close(code::SHUTDOWN, "the node has stopped");
     // Peers that are not told notice by themselves.
@@ -105,6 +105,8 @@ fn check_identity(config: &NodeConfig, identity: &Identity) -> Result<(), NodeEr
 /// A request to join; the answer is a running membership.
 struct Join {
     boot: u128,
+    devices: Vec<DeviceReport>,
+    types: Vec<TypeReport>,
     answer: oneshot::Sender<Result<Membership, NodeError>>,
 }
 
@@ -114,7 +116,6 @@ struct Control {
     config: NodeConfig,
     data: SocketAddr,
     http: SocketAddr,
-    types: TypeRegistry,
 }
 
 impl Control {
@@ -129,17 +130,24 @@ impl Control {
         };
         let endpoint = Endpoint::bind(&self.env, from, identity, link_config);
         while let Some(join) = joins.recv().await {
+            let Join { boot, devices, types, answer } = join;
             let joined = match &endpoint {
-                Ok(endpoint) => self.join(endpoint, join.boot).await,
+                Ok(endpoint) => self.join(endpoint, boot, devices, types).await,
                 Err(error) => Err(NodeError::Bind { reason: error.to_string() }),
             };
             // The agent has gone if nobody listens.
-            let _ = join.answer.send(joined);
+            let _ = answer.send(joined);
         }
         drop(serve);
     }
 
-    async fn join(&self, endpoint: &Endpoint, boot: u128) -> Result<Membership, NodeError> {
+    async fn join(
+        &self,
+        endpoint: &Endpoint,
+        boot: u128,
+        devices: Vec<DeviceReport>,
+        types: Vec<TypeReport>,
+    ) -> Result<Membership, NodeError> {
         let config = &self.config;
         let coordinators = Coordinators::new(&self.env, endpoint.clone(), &config.coordinators);
         let request = NodeRequest::Join {
@@ -148,8 +156,8 @@ impl Control {
             boot,
             data_addr: config.advertise.clone().unwrap_or_else(|| self.data.to_string()),
             http_addr: self.http.to_string(),
-            devices: report::devices(&config.devices),
-            types: report::types(&self.types),
+            devices,
+            types,
             deadline_ms: u32::try_from(JOIN_TRY.as_millis()).unwrap_or(u32::MAX),
         };
         let deadline = self.env.now() + config.join_deadline;
@@ -195,10 +203,11 @@ struct Node {
     endpoint: Endpoint,
     shared: Arc<Shared>,
     joins: mpsc::Sender<Join>,
+    devices: Devices,
 }
 
 impl Node {
-    async fn incarnations(&self, stop: impl Future<Output = ()> + Send) -> Result<(), NodeError> {
+    async fn incarnations(&mut self, stop: impl Future<Output = ()> + Send) -> Result<(), NodeError> {
         let mut stop = pin!(stop);
         loop {
             let agent = tokio::select! {
@@ -214,6 +223,17 @@ impl Node {
             match ended {
                 Ended::Stopped => return Ok(()),
                 Ended::Failed(error) => return Err(error),
+                // Its incarnation has left, so that its shards were placed anew: the loss of a device is the loss of its incarnation.
+                Ended::DeviceLost(index) => {
+                    if !self.devices.lost(index) {
+                        return Err(NodeError::DeviceFailed { index: index.0 });
+                    }
+                    let health = self.devices.health();
+                    self.shared.update(|snapshot| {
+                        snapshot.device_health = health;
+                        snapshot.incarnation = 0;
+                    });
+                }
                 Ended::Fenced => {
                     tracing::warn!(node = %self.config.name, "fenced: this incarnation is given up, joining as a new one");
                     self.shared.update(|snapshot| {
@@ -239,8 +259,8 @@ impl Node {
             () = stop => {
                 // An agent that has ended by itself meanwhile needs no word.
                 let _ = ask_to_stop.send(());
-                // One that was fenced meanwhile does not join again.
-                ended.await.map(|ended| if matches!(ended, Ended::Fenced) { Ended::Stopped } else { ended })
+                // One that was fenced or lost a device meanwhile does not join again.
+                ended.await.map(|ended| if matches!(ended, Ended::Fenced | Ended::DeviceLost(_)) { Ended::Stopped } else { ended })
             }
         };
         match ended {
@@ -251,11 +271,17 @@ impl Node {
     }
 
     /// Joins as a new incarnation, with new devices: whatever the old ones held belongs to nobody.
-    async fn join(&self) -> Result<(Agent, Links), NodeError> {
+    async fn join(&mut self) -> Result<(Agent, Links), NodeError> {
+        // Before the lease begins: a GPU takes its time. They do nothing before it.
+        let started = self.devices.start().await?;
+        let health = self.devices.health();
+        self.shared.update(|snapshot| snapshot.device_health = health);
         let boot = u128::from(self.env.random_u64()) << 64 | u128::from(self.env.random_u64());
         let (answer, answered) = oneshot::channel();
         let stopped = || NodeError::Thread(std::io::Error::other("the membership thread has ended"));
-        self.joins.send(Join { boot, answer }).await.map_err(|_| stopped())?;
+        let devices = started.iter().map(|device| device.report.clone()).collect();
+        let types = self.devices.types_of(&started);
+        self.joins.send(Join { boot, devices, types, answer }).await.map_err(|_| stopped())?;
         let membership = answered.await.map_err(|_| stopped())??;
         let notify = Arc::new(Notify::new());
         let links_config = LinksConfig {
@@ -266,9 +292,12 @@ impl Node {
             agent: notify.clone(),
         };
         let (dialler, link_events) = Links::new(&self.env, self.endpoint.clone(), links_config);
-        let pumps = self.start_devices(&notify)?;
-        let proto =
-            NodeProto::new(Now::new(self.env.monotonic_ns(), self.env.wall_ms()), self.proto_config(&membership));
+        let protos = started.iter().map(|device| device.proto).collect();
+        let pumps = self.start_pumps(started, &notify)?;
+        let proto = NodeProto::new(
+            Now::new(self.env.monotonic_ns(), self.env.wall_ms()),
+            self.proto_config(&membership, protos),
+        );
         // The time of the join was not the loop's.
         self.shared.turned(self.env.monotonic_ns());
         self.shared.update(|snapshot| {
@@ -295,32 +324,18 @@ impl Node {
         Ok(self.env.spawn("accept", accept).abort_on_drop())
     }
 
-    fn start_devices(&self, notify: &Arc<Notify>) -> Result<Vec<Pump>, NodeError> {
-        let types: Vec<_> = self.types.iter().collect();
-        let start = |(at, config): (usize, &DeviceConfig)| {
-            let index = device_index(at);
-            let DeviceConfig::Cpu(cpu) = config;
-            let device = if self.env.has_threads() {
-                CpuDevice::start(cpu, &types, self.env.clock())
-            } else {
-                CpuDevice::start_tasks(&self.env, cpu, &types)
-            };
-            let device = device.map_err(|error| NodeError::Device { index: index.0, reason: error.to_string() })?;
-            let device: Box<dyn Device> = Box::new(device);
-            Pump::start(&self.env, index, device, notify.clone()).map_err(NodeError::Thread)
+    fn start_pumps(&self, started: Vec<StartedDevice>, notify: &Arc<Notify>) -> Result<Vec<Pump>, NodeError> {
+        let start = |(at, started): (usize, StartedDevice)| {
+            Pump::start(&self.env, device_index(at), started.device, notify.clone()).map_err(NodeError::Thread)
         };
-        self.config.devices.iter().enumerate().map(start).collect()
+        started.into_iter().enumerate().map(start).collect()
     }
 
-    fn proto_config(&self, membership: &Membership) -> ProtoConfig {
-        let device = |config: &DeviceConfig| {
-            let DeviceConfig::Cpu(cpu) = config;
-            ProtoDevice { workers: cpu.workers, ingress_capacity: cpu.ingress_slots }
-        };
+    fn proto_config(&self, membership: &Membership, devices: Vec<ProtoDevice>) -> ProtoConfig {
         ProtoConfig {
             node: membership.node,
             incarnation: membership.incarnation,
-            devices: self.config.devices.iter().map(device).collect(),
+            devices,
             types: self.types.iter().map(|ty| ty.name.to_owned()).collect(),
             actors_per_shard: self.config.actors_per_shard,
             outbound: OutboundConfig {

@@ -13,6 +13,8 @@ use ringfleet_abi::WorkerCounters;
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::Ledger;
 
+use crate::devices::DeviceHealth;
+
 /// A loop that has not turned for so long counts as dead. It turns at least every [`crate::agent::TURN_MAX`].
 const TURN_OVERDUE: Duration = Duration::from_secs(5);
 
@@ -43,6 +45,8 @@ pub struct Snapshot {
     pub stalled: BTreeSet<(u16, u16)>,
     /// Incarnations that this process has been before: it was fenced so many times.
     pub fenced_total: u64,
+    /// Losses and suspicion of devices.
+    pub device_health: DeviceHealth,
 }
 
 impl Snapshot {
@@ -103,7 +107,13 @@ impl Shared {
         }
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         if snapshot.incarnation == 0 {
-            return Some("the node has not joined".to_owned());
+            let suspect = &snapshot.device_health.suspect;
+            return Some(if suspect.is_empty() {
+                "the node has not joined".to_owned()
+            } else {
+                let names: Vec<&str> = suspect.iter().map(String::as_str).collect();
+                format!("the node has not joined; suspect devices: {}", names.join(", "))
+            });
         }
         if snapshot.lease_end <= self.env.now() {
             return Some("the lease has ended".to_owned());

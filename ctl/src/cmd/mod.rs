@@ -10,6 +10,7 @@ pub mod delete;
 pub mod demo;
 pub mod describe;
 pub mod dev;
+pub mod device;
 pub mod get;
 pub mod node;
 pub mod scale;

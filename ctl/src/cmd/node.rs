@@ -7,11 +7,13 @@ use std::time::Duration;
 use clap::Args;
 use ringfleet_actor::TypeRegistry;
 use ringfleet_gpu::config::CpuDeviceConfig;
-use ringfleet_node::{DeviceConfig, NodeConfig, NodeError};
+use ringfleet_gpu::process::GpuConfig;
+use ringfleet_node::{NodeConfig, NodeError};
 use serde::Deserialize;
 
 use crate::app::App;
 use crate::args::duration;
+use crate::devices::{Defaults, DeviceList};
 use crate::error::{CtlError, CtlResult, Exit, chain};
 use crate::settings::{self, IdentityFiles, check_dialable};
 
@@ -47,7 +49,21 @@ pub struct NodeArgs {
     /// The cluster's CA, if not in the folder.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// Workers of the CPU device: threads that run actors [default: 2].
+    /// What runs the actors: auto, cpu:N (threads in this process), gpu:0,1 (each in a process of its own), process:cpu:N (threads in
+    /// one), or several with + between [default: auto, which is the GPUs if there are any, else cpu].
+    #[arg(long, value_name = "LIST")]
+    #[serde(deserialize_with = "device_list")]
+    pub devices: Option<DeviceList>,
+    /// Where it keeps which devices are suspect [default: ~/.local/state/ringfleet/CLUSTER/NODE].
+    #[arg(long, value_name = "FOLDER")]
+    pub state: Option<PathBuf>,
+    /// Where compiled device code is kept [default: ~/.cache/ringfleet/cubin].
+    #[arg(long, value_name = "FOLDER")]
+    pub cubin_cache: Option<PathBuf>,
+    /// Memory of each GPU for actors, in MiB [default: half of what is free].
+    #[arg(long, value_name = "MIB")]
+    pub arena_mib: Option<u64>,
+    /// Workers of a CPU device, where --devices does not say: threads that run actors [default: 2].
     #[arg(long, value_name = "N")]
     pub workers: Option<u16>,
     /// Slots of the rings between workers, a power of two [default: 4096].
@@ -79,6 +95,10 @@ pub struct NodeArgs {
     #[arg(long, value_name = "PID", hide = true)]
     #[serde(skip)]
     pub parent: Option<i32>,
+}
+
+fn device_list<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<DeviceList>, D::Error> {
+    String::deserialize(from)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn duration_text<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Duration>, D::Error> {
@@ -136,6 +156,18 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
         ..defaults
     };
     device.check().map_err(|cause| CtlError::usage(attempt, cause))?;
+    let arena_mib = flags.arena_mib.or(from_file.arena_mib);
+    let program = std::env::current_exe().map_err(|error| CtlError::failed("finding the own executable", error))?;
+    let defaults = Defaults {
+        cpu: device,
+        gpu: GpuConfig { arena_bytes: arena_mib.map(|mib| mib << 20), ..GpuConfig::DEFAULT },
+        program,
+        cache: flags.cubin_cache.or(from_file.cubin_cache),
+    };
+    let list = flags.devices.or(from_file.devices).unwrap_or_else(DeviceList::threads);
+    let devices = list.configs(&defaults, Vec::new);
+    let own_state = || settings::state_folder().map(|all| all.join(peer.cluster()).join(peer.name()));
+    let state = flags.state.or(from_file.state).or_else(own_state);
     Ok(NodeConfig {
         cluster: peer.cluster().to_owned(),
         name: peer.name().to_owned(),
@@ -146,7 +178,8 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
         ca: files.ca,
         cert: files.certificate,
         key: files.key,
-        devices: vec![DeviceConfig::Cpu(device)],
+        devices,
+        state,
         outbound_max: flags.outbound_max.or(from_file.outbound_max).unwrap_or(NodeConfig::OUTBOUND_MAX),
         actors_per_shard: flags.actors_per_shard.or(from_file.actors_per_shard).unwrap_or(NodeConfig::ACTORS_PER_SHARD),
         join_deadline: flags.join_deadline.or(from_file.join_deadline).unwrap_or(NodeConfig::JOIN_DEADLINE),

@@ -29,6 +29,7 @@ const WAIT_NS: u64 = 60_000_000_000;
 const PART: &str = "RINGFLEET_TEST_PART";
 const SPINNERS: SetId = SetId(9);
 
+/// Sent on and on.
 #[message]
 pub struct Spin {}
 

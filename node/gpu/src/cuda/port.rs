@@ -241,3 +241,63 @@ pub fn tables_seen<M: HostMemory>(memory: &M, worker: WorkerIndex) -> u32 {
 pub fn routes_flushed<M: HostMemory>(memory: &M, worker: WorkerIndex) -> u32 {
     word32(memory, offset_of!(HostPage, routes_flushed) + worker.0 as usize * 4).load(Ordering::Acquire)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::shape::Shape;
+    use crate::process::shared::SharedMap;
+
+    const SHAPE: Shape = Shape {
+        workers: 2,
+        host_ingress_slots: 64,
+        ingress_slots: 32,
+        egress_slots: 32,
+        control_slots: 16,
+        status_slots: 16,
+    };
+
+    fn ingress(map: &SharedMap) -> IngressPort {
+        let mut port = IngressPort::new(&map.shape().geometry(), SHAPE.host_ingress_slots);
+        for n in 0..64_u16 {
+            assert!(port.push(map, WorkerIndex(n % 2), &Envelope::default()));
+        }
+        port.publish(map);
+        port
+    }
+
+    #[test]
+    fn a_head_that_passes_the_tail_breaks_the_ingress() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = ingress(&map);
+        assert!(!port.push(&map, WorkerIndex(0), &Envelope::default()) && !port.is_broken(), "full");
+        word32(&map, offset_of!(HostPage, ingress_head)).store(65, Ordering::Relaxed);
+        assert!(!port.push(&map, WorkerIndex(0), &Envelope::default()) && port.is_broken());
+    }
+
+    #[test]
+    fn a_worker_that_is_done_with_more_than_it_was_given_breaks_the_ingress() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = ingress(&map);
+        word32(&map, offset_of!(HostPage, ingress_head)).store(64, Ordering::Relaxed);
+        let done = |count| word64(&map, offset_of!(HostPage, ingress_done) + 8).store(count, Ordering::Relaxed);
+        done(32);
+        assert!(port.push(&map, WorkerIndex(1), &Envelope::default()));
+        done(34);
+        assert_eq!((port.done(&map, WorkerIndex(1)), port.done_or_last(&map, WorkerIndex(1))), (None, 32));
+        done(31);
+        assert_eq!(port.done(&map, WorkerIndex(1)), None, "it goes back");
+    }
+
+    #[test]
+    fn a_tail_beyond_the_ring_breaks_the_egress() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = EgressPort::new(&map.shape().geometry());
+        let mut out = [Envelope::default(); 64];
+        let tail = |count| word32(&map, offset_of!(HostPage, egress_tail) + 4).store(count, Ordering::Relaxed);
+        tail(32);
+        assert_eq!((port.poll(&map, &mut out), port.is_broken()), (32, false));
+        tail(32 + 33);
+        assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, true));
+    }
+}

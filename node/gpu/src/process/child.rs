@@ -20,7 +20,7 @@ use ringfleet_env::Clock;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::handshake::{Hello, Kind, Mismatch, Packet, Setup, await_any, await_packet, receive, send};
+use super::handshake::{Hello, Kind, Mismatch, Packet, Plan, Setup, await_any, await_packet, receive, send};
 use super::shared::SharedMap;
 
 /// How long a process that was asked to end, or whose socket has ended, may take before it is killed.
@@ -100,10 +100,11 @@ pub(crate) struct Ready {
     pub(crate) held: Held,
     pub(crate) hello: Hello,
     pub(crate) map: Arc<SharedMap>,
+    pub(crate) arena_bytes: u64,
 }
 
 /// What the thread hands over when the process is ready.
-type Outcome = Result<(i32, Hello, Arc<SharedMap>), LaunchError>;
+type Outcome = Result<(i32, Hello, Plan, Arc<SharedMap>), LaunchError>;
 
 /// Starts a device process and waits until it is ready. `setup` chooses sizes by what the process says.
 pub(crate) fn start(
@@ -127,7 +128,7 @@ pub(crate) fn start(
         };
         let shaken = shake_hands(&ours, &launch, kind, &types, setup, &*clock);
         let (ready, result) = match shaken {
-            Ok((hello, map)) => (true, Ok((child.id() as i32, hello, map))),
+            Ok((hello, plan, map)) => (true, Ok((child.id() as i32, hello, plan, map))),
             Err(LaunchError::Ended(_)) => (false, Err(LaunchError::Ended(end(&mut child)))),
             Err(error) => {
                 // Whatever it is doing, nobody waits for it.
@@ -147,7 +148,13 @@ pub(crate) fn start(
         .spawn(run)
         .map_err(system("starting the thread that watches the device process"))?;
     match outcome.recv() {
-        Ok(Ok((pid, hello, map))) => Ok(Ready { held: Held { watch, socket, thread: Some(thread), pid }, hello, map }),
+        Ok(Ok((pid, hello, plan, map))) => {
+            let arena_bytes = match plan {
+                Plan::Cpu { .. } => 0,
+                Plan::Gpu { arena_bytes, .. } => arena_bytes,
+            };
+            Ok(Ready { held: Held { watch, socket, thread: Some(thread), pid }, hello, map, arena_bytes })
+        }
         Ok(Err(error)) => {
             let _ = thread.join();
             Err(error)
@@ -175,7 +182,7 @@ fn shake_hands(
     types: &[&'static TypeDescriptor],
     setup: impl FnOnce(&Hello) -> Setup,
     clock: &dyn Clock,
-) -> Result<(Hello, Arc<SharedMap>), LaunchError> {
+) -> Result<(Hello, Plan, Arc<SharedMap>), LaunchError> {
     let listening = system("listening to the device process");
     let next = || match await_packet(socket, launch.limit, clock).map_err(&listening)? {
         Some((packet, _)) => Ok(packet),
@@ -190,9 +197,10 @@ fn shake_hands(
     let setup = setup(&hello);
     setup.shape.check().map_err(|(field, value)| LaunchError::Shape { field, value })?;
     let map = SharedMap::create(setup.shape).map_err(system("making the shared memory"))?;
+    let plan = setup.plan.clone();
     send(socket.as_fd(), &Packet::Setup(setup), Some(map.file())).map_err(system("telling the device process"))?;
     match next()? {
-        Packet::Ready => Ok((hello, Arc::new(map))),
+        Packet::Ready => Ok((hello, plan, Arc::new(map))),
         Packet::Fault(text) => Err(LaunchError::Fault(text)),
         _ => Err(LaunchError::Confused),
     }
@@ -255,9 +263,26 @@ impl Held {
         self.watch.gone.load(Ordering::Acquire)
     }
 
-    /// Its last words, or how it ended.
-    pub(crate) fn words(&self) -> Option<String> {
-        self.watch.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Who can say more.
+    pub(crate) fn witness(&self) -> Witness {
+        Witness(self.watch.clone())
+    }
+
+    /// The agent has seen what cannot be, which is its end as well.
+    pub(crate) fn condemn(&self, why: String) {
+        *self.watch.words.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+    }
+}
+
+/// Who can say what became of a device process, after its device has gone, too.
+#[derive(Clone, Debug)]
+pub struct Witness(Arc<Watch>);
+
+impl Witness {
+    /// Why the device was lost, if it was: what it wrote that cannot be, its last words, or how it ended.
+    #[must_use]
+    pub fn why(&self) -> Option<String> {
+        self.0.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

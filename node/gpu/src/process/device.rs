@@ -17,7 +17,7 @@ use ringfleet_abi::{Control, Envelope, LAYOUT_HASH, Status, StatusWord, WorkerCo
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_env::Clock;
 
-use super::child::{Held, Launch, LaunchError, start};
+use super::child::{Held, Launch, LaunchError, Witness, start};
 use super::handshake::{Facts, Hello, Kind, Plan, Setup};
 use super::rings::{Receiver, Sender};
 use super::routing::Routing;
@@ -122,8 +122,9 @@ pub struct ProcessDevice {
     stopping: bool,
     stopped: bool,
     lost: bool,
-    /// What the device wrote that cannot be.
-    wrong: Option<&'static str>,
+    /// The device wrote what cannot be.
+    condemned: bool,
+    arena_bytes: u64,
     events: VecDeque<Status>,
 }
 
@@ -160,7 +161,8 @@ impl ProcessDevice {
             stopping: false,
             stopped: false,
             lost: false,
-            wrong: None,
+            condemned: false,
+            arena_bytes: ready.arena_bytes,
             events: VecDeque::from([Status::Started { workers: shape.workers, layout_hash: LAYOUT_HASH }]),
             map,
         })
@@ -192,14 +194,30 @@ impl ProcessDevice {
     /// Why the device is lost, if it is: what it wrote that cannot be, its last words, or how it ended.
     #[must_use]
     pub fn why_lost(&self) -> Option<String> {
-        match self.wrong {
-            Some(what) => Some(format!("it wrote {what} that cannot be")),
-            None => self.held.is_gone().then(|| self.held.words().unwrap_or_else(|| "it has ended".into())),
+        self.is_lost().then(|| self.witness().why().unwrap_or_else(|| "it has ended".into()))
+    }
+
+    /// Who can say why the device was lost when this value is gone.
+    #[must_use]
+    pub fn witness(&self) -> Witness {
+        self.held.witness()
+    }
+
+    /// Bytes for actors' records; 0 where the host's memory is taken as it is needed.
+    #[must_use]
+    pub fn arena_bytes(&self) -> u64 {
+        self.arena_bytes
+    }
+
+    fn condemn(&mut self, what: &'static str) {
+        if !self.condemned {
+            self.condemned = true;
+            self.held.condemn(format!("it wrote {what} that cannot be"));
         }
     }
 
     fn is_lost(&self) -> bool {
-        self.lost || self.wrong.is_some() || self.held.is_gone()
+        self.lost || self.condemned || self.held.is_gone()
     }
 
     /// Tells the device wall time and the lease in its own time.
@@ -219,7 +237,7 @@ impl ProcessDevice {
         let word = match self.status.pop() {
             Ok(word) => word?,
             Err(_) => {
-                self.wrong = Some("a position in the ring of statuses");
+                self.condemn("a position in the ring of statuses");
                 return None;
             }
         };
@@ -227,7 +245,7 @@ impl ProcessDevice {
         match Status::decode(&word) {
             Ok(status) if self.routing.came(&status) => Some(status),
             _ => {
-                self.wrong = Some("a status");
+                self.condemn("a status");
                 None
             }
         }
@@ -235,7 +253,7 @@ impl ProcessDevice {
 
     fn state_event(&mut self) -> Option<Status> {
         if self.ingress.is_broken() || self.egress.is_broken() {
-            self.wrong = Some("a position in a ring of envelopes");
+            self.condemn("a position in a ring of envelopes");
         }
         if self.is_lost() {
             if self.stopping {
@@ -299,7 +317,7 @@ impl Device for ProcessDevice {
                 Ok(false) => return Err(Full),
                 // Nothing more is taken: what is refused now is refused for good, and the loss is told.
                 Err(_) => {
-                    self.wrong = Some("a position in the ring of controls");
+                    self.condemn("a position in the ring of controls");
                     return Err(Full);
                 }
             },

@@ -34,7 +34,7 @@ pub(crate) mod engine;
 mod rings;
 mod routing;
 
-pub use child::{Launch, LaunchError};
+pub use child::{Launch, LaunchError, Witness};
 pub use device::{GpuConfig, ProcessDevice, Wanted};
 pub use handshake::{Facts, Kind};
 pub use serve::{Role, ServeError, serve};

@@ -1,0 +1,203 @@
+//! `--devices`: what a node runs its actors on.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use ringfleet_gpu::CpuDeviceConfig;
+use ringfleet_gpu::process::{GpuConfig, Launch, Wanted};
+use ringfleet_node::DeviceConfig;
+
+/// What a node runs its actors on, as it is written: parts with a `+` between.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceList(Vec<Part>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    /// GPUs if there are any, else threads in the agent's process.
+    Auto,
+    /// Threads in the agent's process.
+    Cpu(Option<u16>),
+    /// Threads in a process of their own.
+    ProcessCpu(Option<u16>),
+    /// GPUs by ordinal, each in a process of its own.
+    Gpu(Vec<u32>),
+}
+
+/// The most devices of one node.
+const DEVICES_MAX: usize = 64;
+
+impl std::str::FromStr for DeviceList {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split('+').map(part).collect::<Result<Vec<_>, _>>()?;
+        let count: usize = parts.iter().map(|part| if let Part::Gpu(list) = part { list.len() } else { 1 }).sum();
+        if count > DEVICES_MAX {
+            return Err(format!("{count} devices; at most {DEVICES_MAX} are possible"));
+        }
+        let mut seen = std::collections::BTreeSet::new();
+        for ordinal in
+            parts.iter().filter_map(|part| if let Part::Gpu(list) = part { Some(list) } else { None }).flatten()
+        {
+            if !seen.insert(*ordinal) {
+                return Err(format!("gpu {ordinal} is named twice"));
+            }
+        }
+        Ok(Self(parts))
+    }
+}
+
+fn part(text: &str) -> Result<Part, String> {
+    let wrong = || format!("`{text}` is none of auto, cpu:N, gpu:0,1, process:cpu:N");
+    let workers = |count: Option<&str>| match count {
+        None => Ok(None),
+        Some(count) => match count.parse() {
+            Ok(count) if count > 0 => Ok(Some(count)),
+            _ => Err(format!("`{count}` is no number of workers")),
+        },
+    };
+    let (kind, rest) = match text.split_once(':') {
+        Some((kind, rest)) => (kind, Some(rest)),
+        None => (text, None),
+    };
+    match (kind, rest) {
+        ("auto", None) => Ok(Part::Auto),
+        ("cpu", count) => Ok(Part::Cpu(workers(count)?)),
+        ("process", Some("cpu")) => Ok(Part::ProcessCpu(None)),
+        ("process", Some(rest)) => match rest.strip_prefix("cpu:") {
+            Some(count) => Ok(Part::ProcessCpu(workers(Some(count))?)),
+            None => Err(wrong()),
+        },
+        ("gpu", Some(list)) => {
+            let ordinal = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number of a GPU"));
+            list.split(',').map(ordinal).collect::<Result<_, _>>().map(Part::Gpu)
+        }
+        _ => Err(wrong()),
+    }
+}
+
+/// What every device of a node is made with.
+#[derive(Clone, Debug)]
+pub struct Defaults {
+    /// Of threads; workers where the list does not say.
+    pub cpu: CpuDeviceConfig,
+    /// Of GPUs.
+    pub gpu: GpuConfig,
+    /// The executable of device processes.
+    pub program: PathBuf,
+    /// Where compiled device code is kept; absent: the process's own default.
+    pub cache: Option<PathBuf>,
+}
+
+impl DeviceList {
+    /// One part, of threads in the agent's process.
+    #[must_use]
+    pub fn threads() -> Self {
+        Self(vec![Part::Cpu(None)])
+    }
+
+    /// The devices, in order. `gpus` says which GPUs `auto` takes; it is asked at most once.
+    #[must_use]
+    pub fn configs(&self, defaults: &Defaults, gpus: impl FnOnce() -> Vec<u32>) -> Vec<DeviceConfig> {
+        let cpu = |workers: Option<u16>| CpuDeviceConfig {
+            workers: workers.unwrap_or(defaults.cpu.workers),
+            ..defaults.cpu.clone()
+        };
+        let mut gpus = Some(gpus);
+        let (mut all, mut processes) = (Vec::new(), 0);
+        for part in &self.0 {
+            match part {
+                Part::Cpu(workers) => all.push(DeviceConfig::Cpu(cpu(*workers))),
+                Part::ProcessCpu(workers) => {
+                    let launch = launch(defaults, &["--kind", "cpu"], Wanted::Cpu(cpu(*workers)));
+                    all.push(named(format!("cpu-{processes}"), launch));
+                    processes += 1;
+                }
+                Part::Gpu(list) => all.extend(list.iter().map(|ordinal| gpu(defaults, *ordinal))),
+                Part::Auto => {
+                    let found = gpus.take().map(|gpus| gpus()).unwrap_or_default();
+                    if found.is_empty() {
+                        all.push(DeviceConfig::Cpu(cpu(None)));
+                    }
+                    all.extend(found.into_iter().map(|ordinal| gpu(defaults, ordinal)));
+                }
+            }
+        }
+        all
+    }
+}
+
+fn named(name: String, (launch, wanted): (Launch, Wanted)) -> DeviceConfig {
+    DeviceConfig::Process { name, launch, wanted }
+}
+
+fn gpu(defaults: &Defaults, ordinal: u32) -> DeviceConfig {
+    let number = ordinal.to_string();
+    let launch = launch(defaults, &["--kind", "gpu", "--gpu", &number], Wanted::Gpu(defaults.gpu.clone()));
+    named(format!("gpu-{ordinal}"), launch)
+}
+
+fn launch(defaults: &Defaults, args: &[&str], wanted: Wanted) -> (Launch, Wanted) {
+    let mut all: Vec<OsString> = ["device", "run"].iter().chain(args).map(OsString::from).collect();
+    if let Some(cache) = &defaults.cache {
+        all.extend([OsString::from("--cache"), cache.into()]);
+    }
+    (Launch { program: defaults.program.clone(), args: all, env: Vec::new(), limit: wanted.limit() }, wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn defaults() -> Defaults {
+        Defaults {
+            cpu: CpuDeviceConfig { workers: 3, ..CpuDeviceConfig::DEFAULT },
+            gpu: GpuConfig::DEFAULT,
+            program: "/bin/ringfleet".into(),
+            cache: None,
+        }
+    }
+
+    fn configs(text: &str, gpus: &[u32]) -> Vec<String> {
+        let list: DeviceList = text.parse().expect("a list");
+        let show = |config: DeviceConfig| match config {
+            DeviceConfig::Cpu(cpu) => format!("cpu {}", cpu.workers),
+            DeviceConfig::Process { name, launch, .. } => {
+                let args: Vec<_> = launch.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
+                format!("{name}: {}", args.join(" "))
+            }
+        };
+        list.configs(&defaults(), || gpus.to_vec()).into_iter().map(show).collect()
+    }
+
+    #[test]
+    fn lists_become_devices() {
+        assert_eq!(configs("cpu:5", &[]), ["cpu 5"]);
+        assert_eq!(
+            configs("process:cpu+process:cpu:1", &[]),
+            ["cpu-0: device run --kind cpu", "cpu-1: device run --kind cpu"]
+        );
+        assert_eq!(
+            configs("gpu:1,0+cpu", &[]),
+            ["gpu-1: device run --kind gpu --gpu 1", "gpu-0: device run --kind gpu --gpu 0", "cpu 3"]
+        );
+        assert_eq!(configs("auto", &[]), ["cpu 3"]);
+        assert_eq!(configs("auto", &[2]), ["gpu-2: device run --kind gpu --gpu 2"]);
+    }
+
+    #[test]
+    fn what_is_no_list_is_said() {
+        for (text, why) in [
+            ("", "none of auto"),
+            ("gpu", "none of auto"),
+            ("gpu:", "no number of a GPU"),
+            ("gpu:0,0", "named twice"),
+            ("cpu:0", "no number of workers"),
+            ("process:gpu:0", "none of auto"),
+            ("auto:1", "none of auto"),
+        ] {
+            let error = text.parse::<DeviceList>().expect_err(text);
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The devices of a node: started before it joins, watched, started again when they were lost, left out when they are suspect (C2, C9).
+//!
+//! ```text
+//!             start                    lost                      twice within a minute
+//!   Stopped ─────────> Running ──────────────────> Pausing ───────────────────────────> Suspect
+//!                         ^   new incarnation         │                                    │ `ringfleet device clear`
+//!                         └───────────────────────────┴────────────────────────────────────┘
+//! ```
+//!
+//! * A device in a process of its own may be lost: the agent gives up the incarnation with all it held, leaves, and joins as a new one
+//!   with new devices, so that every shard is placed anew at the next epoch and senders are told. (Losing one device of several costs all
+//!   shards of the node; the seam for a finer answer is [`Devices::lost`].)
+//! * A device of threads in the agent's process is lost by a bug only, and that ends the agent.
+//! * A mark of suspicion is a file in the node's state folder, so it outlives the agent and anybody on the machine can look at it, and
+//!   remove it. Without such a folder it is kept in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringfleet_abi::DeviceIndex;
+use ringfleet_actor::TypeRegistry;
+use ringfleet_env::Env;
+use ringfleet_gpu::process::backoff::{Faults, Verdict};
+use ringfleet_gpu::process::{Kind, ProcessDevice, Witness};
+use ringfleet_gpu::{CpuDevice, Device};
+use ringfleet_proto::DeviceConfig as ProtoDevice;
+use ringfleet_proto::control::{DeviceKind, DeviceReport, TypeReport};
+
+use crate::agent::device_index;
+use crate::config::DeviceConfig;
+use crate::error::NodeError;
+use crate::report;
+
+/// Between two looks whether a mark of suspicion is gone, while no device is left.
+const SUSPECT_LOOK: Duration = Duration::from_millis(250);
+/// What the name of a mark begins with.
+const MARK: &str = "suspect-";
+
+/// A device that has started.
+pub struct StartedDevice {
+    /// The device.
+    pub device: Box<dyn Device>,
+    /// What the coordinator is told of it.
+    pub report: DeviceReport,
+    /// What the protocol is told of it.
+    pub proto: ProtoDevice,
+    /// Names of the types that it cannot run.
+    cannot: BTreeSet<String>,
+}
+
+/// What the page of metrics shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeviceHealth {
+    /// Losses by name of device.
+    pub lost: BTreeMap<String, u64>,
+    /// Names of devices that are not used.
+    pub suspect: BTreeSet<String>,
+}
+
+/// The devices of a node.
+pub struct Devices {
+    env: Env,
+    configs: Vec<DeviceConfig>,
+    types: TypeRegistry,
+    state: Option<PathBuf>,
+    faults: BTreeMap<String, Faults>,
+    pauses: BTreeMap<String, Duration>,
+    /// Marks without a folder.
+    marked: BTreeSet<String>,
+    /// What runs, by index: its place among the configurations, and who saw its end.
+    running: Vec<(usize, Option<Witness>)>,
+}
+
+impl Devices {
+    /// The devices of this configuration; none runs.
+    #[must_use]
+    pub fn new(env: &Env, configs: &[DeviceConfig], types: &TypeRegistry, state: Option<PathBuf>) -> Self {
+        Self {
+            env: env.clone(),
+            configs: configs.to_vec(),
+            types: types.clone(),
+            state,
+            faults: BTreeMap::new(),
+            pauses: BTreeMap::new(),
+            marked: BTreeSet::new(),
+            running: Vec::new(),
+        }
+    }
+
+    /// Starts every device that may be used, and waits until there is one.
+    ///
+    /// # Errors
+    /// A device that did not start though it was never lost: what was configured is not there.
+    pub async fn start(&mut self) -> Result<Vec<StartedDevice>, NodeError> {
+        loop {
+            self.running.clear();
+            let mut started = Vec::new();
+            for at in 0..self.configs.len() {
+                if let Some((device, witness)) = self.start_one(at, started.len()).await? {
+                    self.running.push((at, witness));
+                    started.push(device);
+                }
+            }
+            if !started.is_empty() {
+                return Ok(started);
+            }
+            self.env.sleep(SUSPECT_LOOK).await;
+        }
+    }
+
+    /// Starts one device; `None` if it is suspect.
+    async fn start_one(
+        &mut self,
+        at: usize,
+        index: usize,
+    ) -> Result<Option<(StartedDevice, Option<Witness>)>, NodeError> {
+        let config = self.configs[at].clone();
+        let DeviceConfig::Process { name, .. } = &config else {
+            return Ok(Some((self.start_threads(&config, index)?, None)));
+        };
+        loop {
+            if self.is_suspect(name) {
+                return Ok(None);
+            }
+            if let Some(pause) = self.pauses.remove(name) {
+                self.env.sleep(pause).await;
+            }
+            match self.start_process(&config, index).await {
+                Ok(started) => return Ok(Some(started)),
+                // It has run before: the machine can do it, so it is tried again, within bounds.
+                Err(error) if self.faults.contains_key(name) => self.fault(name, &error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn start_threads(&self, config: &DeviceConfig, index: usize) -> Result<StartedDevice, NodeError> {
+        let DeviceConfig::Cpu(cpu) = config else { unreachable!("the caller looked") };
+        let types: Vec<_> = self.types.iter().collect();
+        let index = device_index(index);
+        let device = if self.env.has_threads() {
+            CpuDevice::start(cpu, &types, self.env.clock())
+        } else {
+            CpuDevice::start_tasks(&self.env, cpu, &types)
+        };
+        let device = device.map_err(|error| NodeError::Device { index: index.0, reason: error.to_string() })?;
+        let report = DeviceReport {
+            index: index.0,
+            kind: DeviceKind::Cpu,
+            workers: cpu.workers,
+            // The host's memory is not set aside for actors: no bound of its own.
+            memory_bytes: 0,
+        };
+        let proto = ProtoDevice { workers: cpu.workers, ingress_capacity: cpu.ingress_slots };
+        Ok(StartedDevice { device: Box::new(device), report, proto, cannot: BTreeSet::new() })
+    }
+
+    async fn start_process(
+        &self,
+        config: &DeviceConfig,
+        index: usize,
+    ) -> Result<(StartedDevice, Option<Witness>), NodeError> {
+        let DeviceConfig::Process { name, launch, wanted } = config.clone() else { unreachable!("the caller looked") };
+        let index = device_index(index);
+        let types: Vec<_> = self.types.iter().collect();
+        let clock = self.env.clock();
+        let start = move || ProcessDevice::start(launch, &wanted, &types, clock);
+        let device = self.env.run_blocking(start).await;
+        let device = device.map_err(|error| NodeError::Device { index: index.0, reason: error.to_string() })?;
+        let facts = device.facts();
+        tracing::info!(device = %name, pid = device.pid(), kind = ?facts.kind, hardware = %facts.name, "device started");
+        let report = DeviceReport {
+            index: index.0,
+            kind: match facts.kind {
+                Kind::Cpu => DeviceKind::Cpu,
+                Kind::Gpu => DeviceKind::Gpu,
+            },
+            workers: device.workers(),
+            memory_bytes: device.arena_bytes(),
+        };
+        let proto = ProtoDevice { workers: device.workers(), ingress_capacity: device.ingress_slots() };
+        let runs: BTreeSet<&str> = device.runs().collect();
+        let cannot = self.types.iter().map(|ty| ty.name).filter(|ty| !runs.contains(ty)).map(str::to_owned).collect();
+        let witness = device.witness();
+        Ok((StartedDevice { device: Box::new(device), report, proto, cannot }, Some(witness)))
+    }
+
+    /// The types that every one of these devices runs, as the coordinator is told: a set is only placed where all shards can live.
+    #[must_use]
+    pub fn types_of(&self, started: &[StartedDevice]) -> Vec<TypeReport> {
+        let runs = |ty: &TypeReport| started.iter().all(|device| !device.cannot.contains(&ty.name));
+        report::types(&self.types).into_iter().filter(runs).collect()
+    }
+
+    /// A running device was lost. `false` if it was a part of this process, which then cannot go on.
+    pub fn lost(&mut self, index: DeviceIndex) -> bool {
+        let Some((at, Some(witness))) = self.running.get(usize::from(index.0)) else { return false };
+        let why = witness.why().unwrap_or_else(|| "it has ended".to_owned());
+        let DeviceConfig::Process { name, .. } = self.configs[*at].clone() else { return false };
+        self.fault(&name, &why);
+        true
+    }
+
+    fn fault(&mut self, name: &str, why: &str) {
+        let faults = self.faults.entry(name.to_owned()).or_default();
+        match faults.fault(self.env.now()) {
+            Verdict::Restart { after } => {
+                tracing::error!(device = %name, %why, ?after, "device lost; it will be started again");
+                self.pauses.insert(name.to_owned(), after);
+            }
+            Verdict::Suspect => {
+                tracing::error!(
+                    device = %name, %why,
+                    "device lost twice within a minute: suspect, not used until `ringfleet device clear`"
+                );
+                faults.clear();
+                self.mark(name, why);
+            }
+        }
+    }
+
+    fn mark(&mut self, name: &str, why: &str) {
+        let Some(folder) = &self.state else {
+            self.marked.insert(name.to_owned());
+            return;
+        };
+        let disk = self.env.disk();
+        let text = format!("{why}\n");
+        let wrote =
+            disk.create_dir_all(folder).and_then(|()| disk.write_atomic(&mark_path(folder, name), text.as_bytes()));
+        if let Err(error) = wrote {
+            tracing::error!(folder = %folder.display(), %error, "the mark of a suspect device is kept in memory only");
+            self.marked.insert(name.to_owned());
+        }
+    }
+
+    fn is_suspect(&self, name: &str) -> bool {
+        let marked = |folder: &PathBuf| self.env.disk().exists(&mark_path(folder, name)).unwrap_or(false);
+        self.marked.contains(name) || self.state.as_ref().is_some_and(marked)
+    }
+
+    /// For the page of metrics.
+    #[must_use]
+    pub fn health(&self) -> DeviceHealth {
+        let names = self.configs.iter().filter_map(|config| match config {
+            DeviceConfig::Process { name, .. } => Some(name),
+            DeviceConfig::Cpu(_) => None,
+        });
+        let mut health = DeviceHealth::default();
+        for name in names {
+            health.lost.insert(name.clone(), self.faults.get(name).map_or(0, Faults::total));
+            if self.is_suspect(name) {
+                health.suspect.insert(name.clone());
+            }
+        }
+        health
+    }
+}
+
+fn mark_path(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{MARK}{name}"))
+}
+
+/// The devices that a node with this state folder does not use, and why.
+///
+/// # Errors
+/// The system's, if the folder is there and cannot be read.
+pub fn suspects(env: &Env, folder: &Path) -> std::io::Result<BTreeMap<String, String>> {
+    let disk = env.disk();
+    let mut found = BTreeMap::new();
+    if !disk.exists(folder)? {
+        return Ok(found);
+    }
+    for path in disk.list(folder)? {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if let Some(device) = name.strip_prefix(MARK) {
+            let why = String::from_utf8_lossy(&disk.read(&path)?).trim().to_owned();
+            found.insert(device.to_owned(), why);
+        }
+    }
+    Ok(found)
+}
+
+/// Removes the mark of a device; `false` if it has none.
+///
+/// # Errors
+/// The system's.
+pub fn clear(env: &Env, folder: &Path, device: &str) -> std::io::Result<bool> {
+    let path = mark_path(folder, device);
+    let disk = env.disk();
+    if !disk.exists(&path)? {
+        return Ok(false);
+    }
+    disk.remove(&path)?;
+    Ok(true)
+}
