@@ -120,6 +120,8 @@ pub enum Plan {
         timers_max: u32,
         /// How long an idle worker spins.
         spin_ns: u64,
+        /// How long a round may take before its worker counts as stalled.
+        stall_ns: u64,
     },
     /// A kernel.
     Gpu {
@@ -136,8 +138,8 @@ impl Plan {
     /// The plan of a CPU device of this configuration.
     #[must_use]
     pub fn of_cpu(config: &CpuDeviceConfig) -> Self {
-        let CpuDeviceConfig { ring_slots, spill_slots, batch, timers_max, spin_ns, .. } = *config;
-        Self::Cpu { ring_slots, spill_slots, batch, timers_max, spin_ns }
+        let CpuDeviceConfig { ring_slots, spill_slots, batch, timers_max, spin_ns, stall_ns, .. } = *config;
+        Self::Cpu { ring_slots, spill_slots, batch, timers_max, spin_ns, stall_ns }
     }
 }
 

@@ -76,7 +76,10 @@ impl Routing {
     /// A status that has come; `false` if it cannot be true.
     pub(crate) fn came(&mut self, status: &Status) -> bool {
         match *status {
-            Status::Assigned { worker, .. } | Status::WorkerLost { worker } => worker.0 < self.workers,
+            Status::Assigned { worker, .. }
+            | Status::WorkerLost { worker }
+            | Status::WorkerStalled { worker }
+            | Status::WorkerResumed { worker } => worker.0 < self.workers,
             Status::AssignFailed { shard, epoch } => {
                 if let Some(owner) = self.owner_mut(shard)
                     && matches!(*owner, Owner::Owned { epoch: now, .. } if now == epoch)

@@ -103,7 +103,7 @@ fn serve_device(
             };
             let hello = Hello::new(facts, types, |_| true);
             let Some((setup, map)) = shake_hands(socket, hello, &*clock)? else { return Ok(()) };
-            let Plan::Cpu { ring_slots, spill_slots, batch, timers_max, spin_ns } = setup.plan else {
+            let Plan::Cpu { ring_slots, spill_slots, batch, timers_max, spin_ns, stall_ns } = setup.plan else {
                 return Err(ServeError::Confused);
             };
             let config = CpuDeviceConfig {
@@ -117,6 +117,7 @@ fn serve_device(
                 batch,
                 timers_max,
                 spin_ns,
+                stall_ns,
             };
             let device =
                 CpuDevice::start(&config, types, clock.clone()).map_err(|error| ServeError::Start(chain(&error)))?;
