@@ -18,6 +18,10 @@ pub struct Metrics {
     pub denied: IntCounter,
     /// Leases granted.
     pub renewals: IntCounter,
+    /// Leases not granted, because the node is quarantined for its clock.
+    pub quarantined_renewals: IntCounter,
+    quarantined: IntGauge,
+    clock_offset_ms: IntGauge,
     is_leader: IntGauge,
     term: IntGauge,
     last_index: IntGauge,
@@ -69,6 +73,15 @@ impl Metrics {
             )?,
             denied: counter("requests_denied_total", "Requests that the caller's role may not make.")?,
             renewals: counter("lease_renewals_total", "Leases granted.")?,
+            quarantined_renewals: counter(
+                "lease_renewals_quarantined_total",
+                "Leases not granted because the node's clock is off.",
+            )?,
+            quarantined: gauge("members_quarantined", "Live nodes that are quarantined because their clock is off.")?,
+            clock_offset_ms: gauge(
+                "clock_offset_ms",
+                "This coordinator's wall clock minus the median of all that it hears; 0 if it does not lead or too few are heard.",
+            )?,
             is_leader: gauge("is_leader", "Whether this coordinator leads: 1 or 0.")?,
             term: gauge("term", "Term of the raft group.")?,
             last_index: gauge("last_index", "Last record of the log.")?,
@@ -102,6 +115,7 @@ impl Metrics {
         set(&self.voters, u64::from(status.voters));
         set(&self.proposals, group.proposals());
         set(&self.leases, leases.len() as u64);
+        self.clock_offset_ms.set(leases.own_clock_offset_ms(now_ns).unwrap_or(0));
         let table = leases.snapshot();
         {
             let state = group.published().state();
@@ -112,6 +126,7 @@ impl Metrics {
             set(&self.members.with_label_values(&["alive"]), alive);
             set(&self.members.with_label_values(&["gone"]), state.members().count() as u64 - alive);
             set(&self.sets, state.sets().count() as u64);
+            set(&self.quarantined, state.alive().filter(|member| member.quarantine_ms.is_some()).count() as u64);
             set(&self.shards.with_label_values(&["pending"]), u64::from(counts.pending));
             set(&self.shards.with_label_values(&["resident"]), u64::from(counts.resident));
             set(&self.shards.with_label_values(&["releasing"]), u64::from(counts.releasing));

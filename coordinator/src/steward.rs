@@ -8,14 +8,21 @@
 //! A tick confirms the leadership first. When the last confirmation is longer ago than `IN_TOUCH`, the process was paused or had no
 //! quorum: nobody could have renewed, and that time is not counted.
 //!
+//! **Clocks (C6).** Every [`CLOCKS_EVERY`] the leader measures the other coordinators' clocks against its own, once before it is in charge,
+//! so that a node that joins early is judged too. Nodes measure theirs and say so with every renewal. When the log does not say what
+//! `ringfleet_coordinator_core::clocks` finds, the leader proposes it: whoever leads next keeps to it.
+//!
 //! The table is taken only after a confirmation that follows the election: the state then has every member, and "now" is
 //! not before the election. See `ringfleet_coordinator_core::leases` for why no lease is cut short.
 
 use crate::raft::{Group, Leadership};
 use ringfleet_abi::Incarnation;
+use ringfleet_coordinator_core::clocks::ClockOffset;
 use ringfleet_coordinator_core::leases::{LeaseTable, Renewal};
-use ringfleet_coordinator_core::{Command, CommandBody, Outcome};
+use ringfleet_coordinator_core::{Command, CommandBody, Judgement, Outcome};
 use ringfleet_env::{Env, Instant};
+use ringfleet_proto::control::ClockSample;
+use ringfleet_proto::control::limits::CLOCK_OFFSET_MS_MAX;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -26,6 +33,10 @@ const TICK: Duration = Duration::from_millis(100);
 const PROPOSE_LIMIT: Duration = Duration::from_secs(2);
 /// Two confirmations that are further apart than this have a gap between them: several ticks, and less than any lease.
 const IN_TOUCH: Duration = Duration::from_millis(500);
+/// Between two measurements of the other coordinators' clocks. Also how long one may take.
+pub const CLOCKS_EVERY: Duration = Duration::from_secs(1);
+/// How long a new leader waits for the other coordinators' clocks before it is in charge without.
+const FIRST_CLOCKS_LIMIT: Duration = Duration::from_millis(200);
 /// How long a new leader tries to confirm its leadership before it looks whether it still leads.
 const CONFIRM_LIMIT: Duration = Duration::from_secs(1);
 
@@ -34,6 +45,11 @@ const CONFIRM_LIMIT: Duration = Duration::from_secs(1);
 pub enum Grant {
     /// Yes.
     Granted,
+    /// No, because its clock is off by so much (C6).
+    Quarantined {
+        /// The node's clock minus the cluster's, ms.
+        offset_ms: i64,
+    },
     /// The incarnation has been lost, or its loss is being proposed.
     Fenced,
     /// This coordinator is not, or not yet, in charge of leases.
@@ -53,18 +69,60 @@ impl Leases {
     }
 
     /// Grants a renewal received at `received_ns`, leadership having been confirmed since then.
-    pub fn grant(&self, group: &Group, incarnation: u64, received_ns: u64, now_ns: u64, renewal: Renewal) -> Grant {
+    ///
+    /// `clock` is the node's clock against this coordinator's, if it has measured it; it counts whether the renewal is granted or not.
+    pub fn grant(
+        &self,
+        group: &Group,
+        incarnation: u64,
+        received_ns: u64,
+        now_ns: u64,
+        renewal: Renewal,
+        clock: Option<ClockSample>,
+    ) -> Grant {
         let state = group.published().state();
-        if state.live(Incarnation(incarnation)).is_none() {
+        let Some(member) = state.live(Incarnation(incarnation)) else {
             return Grant::Fenced;
-        }
+        };
         self.with(|table| {
             let Some((_, table)) = table.as_mut() else { return Grant::NotInCharge };
             if table.node(incarnation).is_none() {
                 table.follow(now_ns, state.alive().map(|member| member.incarnation));
             }
+            if let Some(clock) = clock {
+                table.clocks_mut().hear_node(incarnation, clock, now_ns);
+            }
+            if let Some(at_first) = member.quarantine_ms {
+                let measured = table.clocks().of(incarnation, now_ns);
+                let offset_ms = if measured.error_ms == 0 { at_first } else { measured.offset_ms };
+                return Grant::Quarantined { offset_ms };
+            }
             if table.grant(incarnation, received_ns, renewal) { Grant::Granted } else { Grant::Fenced }
         })
+    }
+
+    /// Whether a node with this clock may join: the reason if not.
+    ///
+    /// # Errors
+    /// How far it is off.
+    pub fn admit(&self, clock: ClockSample, now_ns: u64) -> Result<(), ClockOffset> {
+        self.with(|table| table.as_ref().map_or(Ok(()), |(_, table)| table.clocks().admit(clock, now_ns)))
+    }
+
+    /// The leader's own clock minus the cluster's, ms; `None` if nobody knows, or this coordinator is not in charge.
+    #[must_use]
+    pub fn own_clock_offset_ms(&self, now_ns: u64) -> Option<i64> {
+        self.with(|table| table.as_ref().and_then(|(_, table)| table.clocks().own_offset_ms(now_ns)))
+    }
+
+    fn hear_coordinators(&self, clocks: &[(u64, ClockSample)], now_ns: u64) {
+        self.with(|table| {
+            if let Some((_, table)) = table.as_mut() {
+                for &(coordinator, sample) in clocks {
+                    table.clocks_mut().hear_coordinator(coordinator, sample, now_ns);
+                }
+            }
+        });
     }
 
     /// A copy for an answer; `None` while this coordinator is not in charge.
@@ -146,6 +204,7 @@ impl Steward {
                 Err(_) => return false,
             }
         }
+        let clocks = self.group.read_clocks(0, FIRST_CLOCKS_LIMIT).await;
         let state = self.group.published().state();
         let alive = state.alive().map(|member| member.incarnation);
         let table = LeaseTable::elected(state.lease_ms(), self.env.monotonic_ns(), alive);
@@ -153,10 +212,14 @@ impl Steward {
             tracing::warn!(configured_ms = self.first.1, in_effect_ms = state.lease_ms(), "the lease was fixed before");
         }
         self.leases.with(|leases| *leases = Some((term, table)));
+        drop(state);
+        self.leases.hear_coordinators(&clocks, self.env.monotonic_ns());
         true
     }
 
     async fn lead(&self, term: u64, leadership: &mut watch::Receiver<Leadership>) {
+        let clocks = self.env.spawn("clocks", follow_clocks(self.env.clone(), self.group.clone(), self.leases.clone()));
+        let _clocks = clocks.abort_on_drop();
         let mut in_touch = self.env.now();
         loop {
             let still = {
@@ -169,6 +232,7 @@ impl Steward {
             if self.group.confirm(self.env.now() + IN_TOUCH).await.is_ok() {
                 self.count_touch(&mut in_touch);
                 self.declare_lost().await;
+                self.judge_clocks().await;
             }
             // A tick or a change of leadership, whichever is first.
             let _ = self.env.timeout(TICK, leadership.changed()).await;
@@ -201,6 +265,37 @@ impl Steward {
         }
     }
 
+    /// Has the log say who is quarantined.
+    async fn judge_clocks(&self) {
+        for judgement in self.judgements() {
+            let (incarnation, offset_ms) = match judgement {
+                Judgement::Quarantine { incarnation, offset_ms } => {
+                    tracing::warn!(incarnation, offset_ms, "the clock of a node is off; it is quarantined");
+                    (incarnation, Some(offset_ms))
+                }
+                Judgement::LetGo { incarnation } => {
+                    tracing::info!(incarnation, "the clock of a node is right again");
+                    (incarnation, None)
+                }
+            };
+            let command = Command::plain(CommandBody::Quarantine { incarnation, offset_ms });
+            if self.group.propose(command, self.env.now() + PROPOSE_LIMIT).await.is_err() {
+                // The next tick comes to the same judgement.
+                break;
+            }
+        }
+    }
+
+    fn judgements(&self) -> Vec<Judgement> {
+        let now_ns = self.env.monotonic_ns();
+        let state = self.group.published().state();
+        let is_quarantined =
+            |incarnation| state.live(Incarnation(incarnation)).is_some_and(|member| member.quarantine_ms.is_some());
+        self.leases.with(|table| {
+            table.as_ref().map_or_else(Vec::new, |(_, table)| table.clocks().judge(now_ns, is_quarantined))
+        })
+    }
+
     fn overdue(&self) -> Vec<u64> {
         let now_ns = self.env.monotonic_ns();
         let state = self.group.published().state();
@@ -210,5 +305,24 @@ impl Steward {
                 table.doom(now_ns)
             })
         })
+    }
+}
+
+/// Measures the other coordinators' clocks for as long as this one leads, and says when its own is the odd one out.
+async fn follow_clocks(env: Env, group: Arc<Group>, leases: Arc<Leases>) {
+    let mut odd = false;
+    for number in 1.. {
+        env.sleep(CLOCKS_EVERY).await;
+        let clocks = group.read_clocks(number, CLOCKS_EVERY).await;
+        let now_ns = env.monotonic_ns();
+        leases.hear_coordinators(&clocks, now_ns);
+        let own = leases.own_clock_offset_ms(now_ns);
+        let odd_now = own.is_some_and(|own| own.unsigned_abs() > u64::from(CLOCK_OFFSET_MS_MAX));
+        if odd_now && !odd {
+            tracing::error!(offset_ms = own, "this coordinator's clock is off; nodes are judged by the others'");
+        } else if odd && !odd_now {
+            tracing::info!("this coordinator's clock is right again");
+        }
+        odd = odd_now;
     }
 }

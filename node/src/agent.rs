@@ -171,6 +171,7 @@ impl Agent {
                 Ok(()) = self.membership.lease.changed() => self.membership.lease.mark_changed(),
                 Ok(()) = self.membership.view.changed() => self.membership.view.mark_changed(),
                 Ok(()) = self.membership.end.changed() => {}
+                Ok(()) = self.membership.clock.changed() => {}
                 () = timer.as_mut() => timer_at = Instant::ZERO,
             }
         };
@@ -419,6 +420,7 @@ impl Agent {
             snapshot.devices = devices;
             snapshot.links_client = links_client;
             snapshot.links_node = links_node;
+            snapshot.clock = *self.membership.clock.borrow();
         });
         self.report();
     }

@@ -12,13 +12,18 @@
 //! when it has received and confirmed it, which is later. A renewal that is tried again is made anew, and counts from when that one
 //! was sent. So the node's end is never after the leader's, whatever the network did in between, and a paused process finds its
 //! lease over when it wakes: the end is an instant, not a countdown.
+//!
+//! **Clock (C6).** Every answer to a renewal also measures this node's clock against the leader's; the next renewal says the result. A
+//! node whose clock is off is quarantined: its renewals are answered, but not granted, until its clock is right again or its lease
+//! has ended.
 
 use std::{sync::Arc, time::Duration};
 
 use ringfleet_abi::{Incarnation, NodeId, SessionId};
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::control::{
-    Failure, Joined, Load, NodeAnswer, NodeRequest, NodeView, RefusalCode, Released, SessionIdentity,
+    ClockReading, ClockSample, Failure, Joined, Load, NodeAnswer, NodeRequest, NodeView, RefusalCode, Released,
+    SessionIdentity,
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -46,6 +51,17 @@ pub struct LeaseGrant {
     pub end: Instant,
     /// Its end on the wall clock, for frames to other nodes.
     pub end_wall_ms: u64,
+}
+
+/// This node's clock, as it was measured last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClockState {
+    /// The own clock minus the leader's.
+    pub offset_ms: i64,
+    /// How wrong that may be; 0: not measured yet.
+    pub error_ms: u32,
+    /// The own clock minus the cluster's, while this node is quarantined for it.
+    pub quarantine_ms: Option<i64>,
 }
 
 /// What the agent asks of the coordinator.
@@ -100,6 +116,8 @@ pub struct Membership {
     pub report: watch::Sender<Report>,
     /// The end of it.
     pub end: watch::Receiver<Option<MembershipEnd>>,
+    /// The own clock, as measured last.
+    pub clock: watch::Receiver<ClockState>,
     /// Ends the membership's tasks when the agent drops it.
     _tasks: Vec<ringfleet_env::TaskHandle>,
 }
@@ -110,6 +128,7 @@ struct Channels {
     view: watch::Sender<Option<Arc<NodeView>>>,
     report: watch::Receiver<Report>,
     end: watch::Sender<Option<MembershipEnd>>,
+    clock: watch::Sender<ClockState>,
 }
 
 impl Membership {
@@ -120,8 +139,10 @@ impl Membership {
         let (view_tx, view) = watch::channel(None);
         let (report, report_rx) = watch::channel(Report::default());
         let (end_tx, end) = watch::channel(None);
+        let (clock_tx, clock) = watch::channel(ClockState::default());
         let (requests, requests_rx) = mpsc::channel(REQUESTS_MAX);
-        let channels = Arc::new(Channels { lease: lease_tx, view: view_tx, report: report_rx, end: end_tx });
+        let channels =
+            Arc::new(Channels { lease: lease_tx, view: view_tx, report: report_rx, end: end_tx, clock: clock_tx });
         // Look-ups and reports have a connection of their own: a hundred clients at the door do not keep a renewal waiting.
         let apart = coordinators.apart();
         let member = Member { env: env.clone(), coordinators, joined, channels };
@@ -141,6 +162,7 @@ impl Membership {
             requests,
             report,
             end,
+            clock,
             _tasks: tasks,
         }
     }
@@ -158,6 +180,7 @@ impl Member {
     async fn renew(self) {
         let lease = Duration::from_millis(u64::from(self.joined.lease_ms));
         let period = lease / RENEWALS_PER_LEASE;
+        let (mut measured, mut number) = (None, 0);
         loop {
             let (mut sent, mut sent_wall_ms) = (self.env.now(), 0);
             let make = || {
@@ -167,17 +190,25 @@ impl Member {
                 NodeRequest::Renew {
                     incarnation: self.joined.incarnation,
                     applied_index: report.applied_index,
-                    wall_ms: sent_wall_ms,
+                    clock: measured,
                     load: report.load,
                     deadline_ms: millis(lease),
                 }
             };
             let outcome = self.coordinators.call_made(make, lease).await;
+            let answered = self.env.now();
+            let mut measure = |reading: ClockReading, quarantine_ms| {
+                number += 1;
+                let sample = measure(number, reading, sent_wall_ms, answered.saturating_since(sent));
+                measured = Some(sample);
+                self.show_clock(sample, quarantine_ms);
+            };
             match outcome {
                 Ok(NodeAnswer::Granted(granted)) => {
                     let length = Duration::from_millis(u64::from(granted.lease_ms));
                     let end_wall_ms = sent_wall_ms + u64::from(granted.lease_ms);
                     let grant = LeaseGrant { end: sent + length, end_wall_ms };
+                    measure(granted.clock, None);
                     // An answer to an older renewal never takes back what a younger one gave.
                     self.channels.lease.send_if_modified(|lease| {
                         let later = grant.end > lease.end;
@@ -186,6 +217,10 @@ impl Member {
                         }
                         later
                     });
+                    self.env.sleep_until(sent + period).await;
+                }
+                Ok(NodeAnswer::Quarantined { offset_ms, clock }) => {
+                    measure(clock, Some(offset_ms));
                     self.env.sleep_until(sent + period).await;
                 }
                 Ok(other) => {
@@ -200,6 +235,22 @@ impl Member {
                     self.env.sleep(RETRY_AFTER).await;
                 }
             }
+        }
+    }
+
+    /// Tells the agent, and the log when it is news.
+    fn show_clock(&self, sample: ClockSample, quarantine_ms: Option<i64>) {
+        let state = ClockState { offset_ms: sample.offset_ms, error_ms: sample.error_ms, quarantine_ms };
+        let before = self.channels.clock.send_replace(state);
+        match (before.quarantine_ms, quarantine_ms) {
+            (None, Some(offset_ms)) => {
+                tracing::error!(
+                    offset_ms,
+                    "quarantined: this node's clock is off; its lease is not renewed until it is set right"
+                );
+            }
+            (Some(_), None) => tracing::info!("no longer quarantined: this node's clock is right again"),
+            _ => {}
         }
     }
 
@@ -318,6 +369,12 @@ impl Member {
         }
         fenced
     }
+}
+
+/// The own clock, which showed `sent_wall_ms` when a question left, against the reading that came `round_trip` later.
+pub(crate) fn measure(number: u64, reading: ClockReading, sent_wall_ms: u64, round_trip: Duration) -> ClockSample {
+    let round_trip_us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
+    ClockSample::measure(number, reading, sent_wall_ms, round_trip_us)
 }
 
 fn millis(duration: Duration) -> u32 {

@@ -89,6 +89,13 @@ fn agent(page: &Page, snapshot: &Snapshot) -> Result<()> {
         lost.with_label_values(&[device.as_str()]).inc_by(*times);
         suspect.with_label_values(&[device.as_str()]).set(i64::from(snapshot.device_health.suspect.contains(device)));
     }
+    let clock = snapshot.clock;
+    page.gauge("ringfleet_node_clock_offset_ms", "This node's wall clock minus the leader's", &[])?
+        .with_label_values::<&str>(&[])
+        .set(clock.offset_ms);
+    page.now("ringfleet_node_clock_error_ms", "How wrong that may be; 0: not measured yet", clock.error_ms.into())?;
+    let kept_out = clock.quarantine_ms.is_some() || snapshot.kept_out.is_some();
+    page.now("ringfleet_node_quarantined", "1 while the node gets no lease because its clock is off", kept_out.into())?;
     let links = page.gauge("ringfleet_links", "Links that are up", &["peer"])?;
     links.with_label_values(&["node"]).set(gauge(snapshot.links_node));
     links.with_label_values(&["client"]).set(gauge(snapshot.links_client));

@@ -7,7 +7,7 @@ use ringfleet_env::Env;
 use ringfleet_link::{Alpn, Endpoint, Identity, LinkConfig, Role, RoleSet, code};
 use ringfleet_proto::{
     DeviceConfig as ProtoDevice, NodeConfig as ProtoConfig, NodeProto, Now, OutboundConfig,
-    control::{DeviceReport, Failure, Joined, NodeAnswer, NodeRequest, TypeReport},
+    control::{ClockSample, DeviceReport, Failure, Joined, NodeAnswer, NodeRequest, RefusalCode, TypeReport},
     limits,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -20,13 +20,17 @@ use crate::{
     error::NodeError,
     http::HealthPort,
     links::{Links, LinksConfig},
-    membership::Membership,
+    membership::{Membership, measure},
     pump::Pump,
     shared::Shared,
 };
 
 /// How long one request to join waits before it is repeated.
 const JOIN_TRY: Duration = Duration::from_secs(5);
+/// Between two tries of a node that is kept out because of its clock.
+const KEPT_OUT_PAUSE: Duration = Duration::from_secs(1);
+/// Readings of the leader's clock before a join; the best one counts.
+const CLOCK_READINGS: u64 = 4;
 /// How long closing connections may take at the end.
 const CLOSE_LIMIT: Duration = Duration::from_millis(500);
 /// The control connection: a coordinator that says nothing for this long is given up, so that a killed leader is not waited for.
@@ -107,6 +111,8 @@ struct Join {
     boot: u128,
     devices: Vec<DeviceReport>,
     types: Vec<TypeReport>,
+    /// Whether this process has been a member before: then a wrong clock is waited for.
+    again: bool,
     answer: oneshot::Sender<Result<Membership, NodeError>>,
 }
 
@@ -120,7 +126,7 @@ struct Control {
 
 impl Control {
     async fn run(self, identity: Identity, health: HealthPort, shared: Arc<Shared>, mut joins: mpsc::Receiver<Join>) {
-        let serve = self.env.spawn("health", health.serve(shared)).abort_on_drop();
+        let serve = self.env.spawn("health", health.serve(shared.clone())).abort_on_drop();
         // Any free port of the address that the node listens on: it only dials.
         let from = SocketAddr::new(self.config.listen.ip(), 0);
         let link_config = LinkConfig {
@@ -130,47 +136,83 @@ impl Control {
         };
         let endpoint = Endpoint::bind(&self.env, from, identity, link_config);
         while let Some(join) = joins.recv().await {
-            let Join { boot, devices, types, answer } = join;
             let joined = match &endpoint {
-                Ok(endpoint) => self.join(endpoint, boot, devices, types).await,
+                Ok(endpoint) => self.join(endpoint, &join, &shared).await,
                 Err(error) => Err(NodeError::Bind { reason: error.to_string() }),
             };
             // The agent has gone if nobody listens.
-            let _ = answer.send(joined);
+            let _ = join.answer.send(joined);
         }
         drop(serve);
     }
 
-    async fn join(
-        &self,
-        endpoint: &Endpoint,
-        boot: u128,
-        devices: Vec<DeviceReport>,
-        types: Vec<TypeReport>,
-    ) -> Result<Membership, NodeError> {
+    /// The own clock against the leader's, from the best of some readings (C6).
+    async fn read_clock(&self, coordinators: &Coordinators) -> Result<ClockSample, Failure> {
+        let mut best: Option<ClockSample> = None;
+        for number in 1..=CLOCK_READINGS {
+            let (mut sent, mut sent_wall_ms) = (self.env.now(), 0);
+            let make = || {
+                sent = self.env.now();
+                sent_wall_ms = self.env.wall_ms();
+                NodeRequest::ReadClock
+            };
+            let answer = coordinators.call_made(make, JOIN_TRY).await?;
+            let round_trip = self.env.now().saturating_since(sent);
+            let NodeAnswer::Clock(reading) = answer else {
+                return Err(Failure::Unknown { message: format!("unexpected answer {answer:?}") });
+            };
+            // The joined incarnation counts from 1: this one is before all of those.
+            let sample = ClockSample { number: 0, ..measure(number, reading, sent_wall_ms, round_trip) };
+            let better =
+                best.is_none_or(|best| best.coordinator != sample.coordinator || sample.error_ms < best.error_ms);
+            best = if better { Some(sample) } else { best };
+        }
+        best.ok_or_else(|| Failure::Unavailable { message: "the leader's clock was not read".to_owned() })
+    }
+
+    async fn join(&self, endpoint: &Endpoint, join: &Join, shared: &Shared) -> Result<Membership, NodeError> {
         let config = &self.config;
         let coordinators = Coordinators::new(&self.env, endpoint.clone(), &config.coordinators);
-        let request = NodeRequest::Join {
+        let request = |clock| NodeRequest::Join {
             cluster: config.cluster.clone(),
             name: config.name.clone(),
-            boot,
+            boot: join.boot,
             data_addr: config.advertise.clone().unwrap_or_else(|| self.data.to_string()),
             http_addr: self.http.to_string(),
-            devices,
-            types,
+            devices: join.devices.clone(),
+            types: join.types.clone(),
+            clock: Some(clock),
             deadline_ms: u32::try_from(JOIN_TRY.as_millis()).unwrap_or(u32::MAX),
         };
         let deadline = self.env.now() + config.join_deadline;
+        let mut told = String::new();
         loop {
-            let last = match coordinators.call(&request, JOIN_TRY).await {
-                Ok(NodeAnswer::Joined(joined)) => return Ok(self.member(coordinators, joined)),
+            let answer = match self.read_clock(&coordinators).await {
+                Ok(clock) => coordinators.call(&request(clock), JOIN_TRY).await,
+                Err(failure) => Err(failure),
+            };
+            let last = match answer {
+                Ok(NodeAnswer::Joined(joined)) => {
+                    shared.update(|snapshot| snapshot.kept_out = None);
+                    return Ok(self.member(coordinators, joined));
+                }
+                Ok(NodeAnswer::Clock(_)) => "the leader changed between measuring the clock and joining".to_owned(),
                 Ok(other) => format!("unexpected answer {other:?}"),
                 // A predecessor under this name lives until its lease ends: worth waiting for.
                 Err(Failure::Refused(refusal))
-                    if refusal.code == ringfleet_proto::control::RefusalCode::NameInUse
-                        && self.env.now() < deadline =>
+                    if refusal.code == RefusalCode::NameInUse && self.env.now() < deadline =>
                 {
                     refusal.message
+                }
+                // A clock may be set right while the process runs; it has nothing to lose by waiting.
+                Err(Failure::Refused(refusal)) if refusal.code == RefusalCode::ClockOff && join.again => {
+                    shared.update(|snapshot| snapshot.kept_out = Some(refusal.message.clone()));
+                    if told.is_empty() {
+                        tracing::error!(%refusal, "kept out until the clock is right");
+                        told.clone_from(&refusal.message);
+                    }
+                    self.env.sleep(KEPT_OUT_PAUSE).await;
+                    continue;
                 }
                 Err(Failure::Refused(refusal)) => return Err(self.refused(refusal.to_string())),
                 Err(failure) => failure.to_string(),
@@ -209,10 +251,11 @@ struct Node {
 impl Node {
     async fn incarnations(&mut self, stop: impl Future<Output = ()> + Send) -> Result<(), NodeError> {
         let mut stop = pin!(stop);
+        let mut again = false;
         loop {
             let agent = tokio::select! {
                 () = &mut stop => return Ok(()),
-                agent = self.join() => agent?,
+                agent = self.join(again) => agent?,
             };
             let (agent, links) = agent;
             let accept = self.accept(links)?;
@@ -220,6 +263,7 @@ impl Node {
             // The listener must be gone before there is another one: dropping the handle would not wait for it.
             accept.abort();
             accept.await;
+            again = true;
             match ended {
                 Ended::Stopped => return Ok(()),
                 Ended::Failed(error) => return Err(error),
@@ -271,7 +315,7 @@ impl Node {
     }
 
     /// Joins as a new incarnation, with new devices: whatever the old ones held belongs to nobody.
-    async fn join(&mut self) -> Result<(Agent, Links), NodeError> {
+    async fn join(&mut self, again: bool) -> Result<(Agent, Links), NodeError> {
         // Before the lease begins: a GPU takes its time. They do nothing before it.
         let started = self.devices.start().await?;
         let health = self.devices.health();
@@ -281,7 +325,7 @@ impl Node {
         let stopped = || NodeError::Thread(std::io::Error::other("the membership thread has ended"));
         let devices = started.iter().map(|device| device.report.clone()).collect();
         let types = self.devices.types_of(&started);
-        self.joins.send(Join { boot, devices, types, answer }).await.map_err(|_| stopped())?;
+        self.joins.send(Join { boot, devices, types, again, answer }).await.map_err(|_| stopped())?;
         let membership = answered.await.map_err(|_| stopped())??;
         let notify = Arc::new(Notify::new());
         let links_config = LinksConfig {

@@ -14,6 +14,7 @@ use ringfleet_env::{Env, Instant};
 use ringfleet_proto::Ledger;
 
 use crate::devices::DeviceHealth;
+use crate::membership::ClockState;
 
 /// A loop that has not turned for so long counts as dead. It turns at least every [`crate::agent::TURN_MAX`].
 const TURN_OVERDUE: Duration = Duration::from_secs(5);
@@ -31,6 +32,10 @@ pub struct Snapshot {
     pub view_index: u64,
     /// The end of the lease; 0 before the first.
     pub lease_end: Instant,
+    /// This node's clock, as measured last (C6).
+    pub clock: ClockState,
+    /// Why the node may not join, while it is kept out for its clock.
+    pub kept_out: Option<String>,
     /// Shards that the youngest view gives to this node.
     pub shards_owned: u64,
     /// Links to nodes that are up.
@@ -107,6 +112,9 @@ impl Shared {
         }
         let snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner);
         if snapshot.incarnation == 0 {
+            if let Some(why) = &snapshot.kept_out {
+                return Some(format!("kept out: {why}"));
+            }
             let suspect = &snapshot.device_health.suspect;
             return Some(if suspect.is_empty() {
                 "the node has not joined".to_owned()
@@ -114,6 +122,11 @@ impl Shared {
                 let names: Vec<&str> = suspect.iter().map(String::as_str).collect();
                 format!("the node has not joined; suspect devices: {}", names.join(", "))
             });
+        }
+        if let Some(offset_ms) = snapshot.clock.quarantine_ms {
+            return Some(format!(
+                "quarantined: the clock is {offset_ms:+} ms off; the lease is not renewed until it is set right"
+            ));
         }
         if snapshot.lease_end <= self.env.now() {
             return Some("the lease has ended".to_owned());
@@ -128,5 +141,31 @@ impl Shared {
             return Some(format!("view {} is not in effect yet, {} is", snapshot.view_index, snapshot.applied_index));
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_that_is_quarantined_or_kept_out_is_not_ready_and_says_why() {
+        let env = Env::tokio();
+        let shared = Shared::new(&env, "n1");
+        shared.turned(env.monotonic_ns());
+        shared.update(|snapshot| {
+            snapshot.incarnation = 7;
+            snapshot.lease_end = env.now() + Duration::from_secs(60);
+        });
+        assert_eq!(shared.not_ready(), None);
+        shared.update(|snapshot| snapshot.clock.quarantine_ms = Some(312));
+        let why = shared.not_ready().expect("quarantined");
+        assert!(why.contains("quarantined: the clock is +312 ms off"), "{why}");
+        shared.update(|snapshot| {
+            snapshot.incarnation = 0;
+            snapshot.kept_out = Some("the clock of node `n1` is 312 ms ahead".to_owned());
+        });
+        let why = shared.not_ready().expect("kept out");
+        assert!(why.starts_with("kept out: the clock of node `n1`"), "{why}");
     }
 }

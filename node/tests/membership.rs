@@ -19,15 +19,16 @@ use ringfleet_node::{
     membership::{Membership, MembershipEnd, Request},
 };
 use ringfleet_proto::control::{
-    self, Failure, Joined, LeaderHint, NodeAnswer, NodeRequest, NodeView, RefusalCode, Released, RenewGranted,
-    SessionIdentity,
+    self, ClockReading, Failure, Joined, LeaderHint, NodeAnswer, NodeRequest, NodeView, RefusalCode, Released,
+    RenewGranted, SessionIdentity,
 };
 use tokio::sync::oneshot;
 
 const LEASE_MS: u32 = 3_000;
+const READING: ClockReading = ClockReading { coordinator: 5, wall_ms: 1_000_000, held_us: 0 };
 
 fn granted() -> Answer {
-    Some(Ok(NodeAnswer::Granted(RenewGranted { lease_ms: LEASE_MS, index: 1, wall_ms: 0 })))
+    Some(Ok(NodeAnswer::Granted(RenewGranted { lease_ms: LEASE_MS, index: 1, clock: READING })))
 }
 
 fn view(index: u64) -> NodeView {
@@ -99,18 +100,21 @@ fn a_renewal_tried_again_is_made_anew() {
         let leader = Coordinator::start(&cluster, "c2", |request| async move { leads(&request, 1) });
         let mut member = join(&env, &cluster, &[&mute, &leader]);
         let lease = leased(&env, &mut member).await;
-        let wall = |coordinator: &Coordinator| {
+        let renewed = |coordinator: &Coordinator| {
             let seen = coordinator.seen();
-            seen.iter().find_map(|(at, request)| match request {
-                NodeRequest::Renew { wall_ms, .. } => Some((*at, *wall_ms)),
-                _ => None,
-            })
+            seen.iter().find_map(|(at, request)| matches!(request, NodeRequest::Renew { .. }).then_some(*at))
         };
-        let (first, second) = (wall(&mute).expect("tried first"), wall(&leader).expect("tried next"));
+        let (first, second) = (renewed(&mute).expect("tried first"), renewed(&leader).expect("tried next"));
         let length = Duration::from_millis(u64::from(LEASE_MS));
-        assert!(lease.end > first.0 + length, "the lease counts from the first try");
-        assert!(lease.end <= second.0 + length, "C2");
-        assert!(second.1 >= first.1 + 500, "C6: the wall clock of the first try is shown to the second coordinator");
+        assert!(lease.end > first + length, "the lease counts from the first try");
+        assert!(lease.end <= second + length, "C2");
+        // The clock too is measured from the try that was answered: a wait of 750 ms is no offset.
+        let clock = env.timeout(LONG, member.clock.wait_for(|clock| clock.error_ms > 0)).await.expect("in time");
+        let clock = *clock.expect("the membership lives");
+        let since = env.now().saturating_since(second).as_millis() as i64;
+        let ahead = env.wall_ms().cast_signed() - READING.wall_ms.cast_signed();
+        let slack = since + i64::from(clock.error_ms) + 2;
+        assert!((clock.offset_ms - ahead).abs() <= slack, "C6: {clock:?}, {ahead} ms by the clock of the test");
     });
 }
 
@@ -213,5 +217,50 @@ fn a_report_that_nobody_hears_does_not_hold_up_a_client_at_the_door() {
         member.requests.send(Request::Session { session: SessionId(3), answer }).await.expect("the membership lives");
         let identity = env.timeout(LONG, answered).await.expect("in time").expect("answered").expect("found");
         assert_eq!((identity.session, identity.name.as_str()), (3, "app"));
+    });
+}
+
+#[test]
+fn a_quarantined_node_says_its_clock_and_goes_on_when_it_is_let_go() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let let_go = Arc::new(AtomicBool::new(false));
+        let open = let_go.clone();
+        let coordinator = Coordinator::start(&cluster, "c1", move |request| {
+            let open = open.load(Ordering::Acquire);
+            async move {
+                match request {
+                    NodeRequest::Renew { .. } if !open => {
+                        Some(Ok(NodeAnswer::Quarantined { offset_ms: 312, clock: READING }))
+                    }
+                    request => leads(&request, 1),
+                }
+            }
+        });
+        let mut member = join(&env, &cluster, &[&coordinator]);
+        let quarantined = member.clock.wait_for(|clock| clock.quarantine_ms == Some(312));
+        env.timeout(LONG, quarantined).await.expect("in time").expect("the membership lives");
+        assert_eq!(member.lease.borrow().end, ringfleet_env::Instant::ZERO, "no lease");
+        let samples = || {
+            let seen = coordinator.seen();
+            let sample = |(_, request): &(_, NodeRequest)| match request {
+                NodeRequest::Renew { clock, .. } => *clock,
+                _ => None,
+            };
+            seen.iter().filter_map(sample).collect::<Vec<_>>()
+        };
+        let deadline = env.now() + LONG;
+        while samples().len() < 3 {
+            assert!(env.now() < deadline, "it does not say its clock");
+            env.sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(
+            samples().iter().map(|sample| (sample.coordinator, sample.number)).take(3).collect::<Vec<_>>(),
+            [(5, 1), (5, 2), (5, 3)]
+        );
+        let_go.store(true, Ordering::Release);
+        leased(&env, &mut member).await;
+        let free = member.clock.wait_for(|clock| clock.quarantine_ms.is_none());
+        env.timeout(LONG, free).await.expect("in time").expect("the membership lives");
     });
 }

@@ -45,6 +45,13 @@ record! {
             /// Which.
             incarnation: u64,
         },
+        /// The clock of this incarnation is off, or right again (C6). What it owns stays where it is; it gets nothing new meanwhile.
+        Quarantine {
+            /// Which.
+            incarnation: u64,
+            /// Its clock minus the cluster's; `None`: right again.
+            offset_ms: Option<i64>,
+        },
         /// This incarnation executes nothing any more, by its own word.
         Leave {
             /// Which.
@@ -132,7 +139,7 @@ impl From<Result<Outcome, Refusal>> for Outcome {
 }
 
 /// The first two bytes of a command as bytes; the second is the version of the archive's layout.
-const RECORD_MAGIC: [u8; 2] = [b'C', 1];
+const RECORD_MAGIC: [u8; 2] = [b'C', 2];
 
 /// Why bytes are not a command.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +205,10 @@ impl std::fmt::Display for Command {
             CommandBody::InitCluster { cluster, .. } => write!(f, "init_cluster {cluster}"),
             CommandBody::Join { name, .. } => write!(f, "join {name}"),
             CommandBody::MemberLost { incarnation } => write!(f, "member_lost {incarnation}"),
+            CommandBody::Quarantine { incarnation, offset_ms: Some(offset_ms) } => {
+                write!(f, "quarantine {incarnation} for {offset_ms} ms")
+            }
+            CommandBody::Quarantine { incarnation, offset_ms: None } => write!(f, "let {incarnation} go"),
             CommandBody::Leave { incarnation } => write!(f, "leave {incarnation}"),
             CommandBody::ApplySet { document } => write!(f, "apply_set {}", document.metadata.name),
             CommandBody::ScaleSet { set, workers, .. } => write!(f, "scale_set {set} to {workers}"),

@@ -1,5 +1,6 @@
 //! What holds after every record. Checked by tests after each step of random histories, and by the simulator.
 
+use crate::shards::Residence;
 use crate::state::ClusterState;
 use ringfleet_abi::{SetId, ShardId};
 use ringfleet_proto::control::{SetState, ShardState};
@@ -109,6 +110,15 @@ impl ClusterState {
             let both_owned = record.owner.is_some() && old.owner.is_some();
             if record.epoch == old.epoch && both_owned && record.owner != old.owner {
                 return Err(format!("C2: {shard} has two owners in epoch {}", record.epoch));
+            }
+            let kept_away = |owner: &Residence| {
+                let quarantined = |state: &ClusterState| {
+                    state.alive().any(|m| m.incarnation == owner.incarnation && m.quarantine_ms.is_some())
+                };
+                quarantined(before) && quarantined(self)
+            };
+            if record.epoch > old.epoch && record.owner.as_ref().is_some_and(kept_away) {
+                return Err(format!("C6: {shard} was placed on a quarantined node"));
             }
             if record.epoch == old.epoch && old.owner.is_none() && record.owner.is_some() {
                 return Err(format!("C2: {shard} got an owner without a new epoch"));

@@ -12,12 +12,16 @@
 //!
 //! Time is an argument, in nanoseconds of one monotonic clock; nothing here is stored or sent.
 
+use crate::clocks::ClockTable;
 use ringfleet_abi::limits::LEASE_GRACE_MS;
 use ringfleet_proto::control::Load;
+use ringfleet_proto::control::limits::{CLOCK_ERROR_MS_MAX, CLOCK_OFFSET_MS_MAX};
 use std::collections::BTreeMap;
 
-/// The difference between two wall clocks that the cluster lives with: each may be off by 200 ms (C6).
+/// The difference between two wall clocks that the cluster lives with: each may be off by 200 ms (C6). A clock that is off by more
+/// than `CLOCK_OFFSET_MS_MAX` is quarantined; the rest is for what it does before that is noticed.
 const CLOCK_DIFFERENCE_MS: u64 = 400;
+const _: () = assert!(2 * (CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX) as u64 <= CLOCK_DIFFERENCE_MS);
 /// Added to a lease before its member is declared lost, besides a tenth of the lease for clocks of different rates.
 ///
 /// A receiver takes a frame until its sender's lease end plus the grace, by its own wall clock. So when a successor begins, nothing of
@@ -34,8 +38,6 @@ pub struct NodeLiveness {
     pub doomed: bool,
     /// The placement index through which its shards are in effect; 0: not said yet.
     pub applied_index: u64,
-    /// Its wall clock minus the leader's at the last renewal.
-    pub clock_offset_ms: i64,
     /// What it is carrying.
     pub load: Load,
 }
@@ -45,8 +47,6 @@ pub struct NodeLiveness {
 pub struct Renewal {
     /// The placement index through which its shards are in effect.
     pub applied_index: u64,
-    /// Its wall clock minus the leader's.
-    pub clock_offset_ms: i64,
     /// What it is carrying.
     pub load: Load,
 }
@@ -56,6 +56,7 @@ pub struct Renewal {
 pub struct LeaseTable {
     patience_ns: u64,
     nodes: BTreeMap<u64, NodeLiveness>,
+    clocks: ClockTable,
 }
 
 impl LeaseTable {
@@ -64,7 +65,8 @@ impl LeaseTable {
     pub fn elected(lease_ms: u32, now_ns: u64, alive: impl Iterator<Item = u64>) -> Self {
         let lease_ms = u64::from(lease_ms);
         let patience_ms = lease_ms + lease_ms / 10 + MARGIN_MS;
-        let mut table = Self { patience_ns: patience_ms * 1_000_000, nodes: BTreeMap::new() };
+        let mut table =
+            Self { patience_ns: patience_ms * 1_000_000, nodes: BTreeMap::new(), clocks: ClockTable::default() };
         table.follow(now_ns, alive);
         table
     }
@@ -74,16 +76,11 @@ impl LeaseTable {
         let mut before = std::mem::take(&mut self.nodes);
         self.nodes = alive
             .map(|incarnation| {
-                let fresh = NodeLiveness {
-                    renewed_ns: now_ns,
-                    doomed: false,
-                    applied_index: 0,
-                    clock_offset_ms: 0,
-                    load: Load::default(),
-                };
+                let fresh = NodeLiveness { renewed_ns: now_ns, doomed: false, applied_index: 0, load: Load::default() };
                 (incarnation, before.remove(&incarnation).unwrap_or(fresh))
             })
             .collect();
+        self.clocks.retain(|incarnation| self.nodes.contains_key(&incarnation));
     }
 
     /// Grants a renewal that was received at `received_ns`, leadership having been confirmed since. False: not granted,
@@ -94,7 +91,6 @@ impl LeaseTable {
             Some(node) if !node.doomed => {
                 node.renewed_ns = node.renewed_ns.max(received_ns);
                 node.applied_index = node.applied_index.max(renewal.applied_index);
-                node.clock_offset_ms = renewal.clock_offset_ms;
                 node.load = renewal.load;
                 true
             }
@@ -127,6 +123,17 @@ impl LeaseTable {
     #[must_use]
     pub fn next_expiry_ns(&self) -> Option<u64> {
         self.nodes.values().map(|node| node.renewed_ns.saturating_add(self.patience_ns)).min()
+    }
+
+    /// The clocks that this leader has heard of.
+    #[must_use]
+    pub fn clocks(&self) -> &ClockTable {
+        &self.clocks
+    }
+
+    /// The clocks, to tell them more.
+    pub fn clocks_mut(&mut self) -> &mut ClockTable {
+        &mut self.clocks
     }
 
     /// What is known of an incarnation.

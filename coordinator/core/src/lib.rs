@@ -19,11 +19,12 @@
 //! | [`validate`] | what a document and a report must be like |
 //! | [`query`] | views, directories and lists |
 //! | [`leases`] | the leader's memory of leases; no part of the log |
+//! | [`clocks`] | the leader's memory of clocks; no part of the log (C6) |
 //! | [`snapshot`] | the state as bytes |
 //! | [`invariants`] | what holds after every record |
 //!
-//! Deliberately absent: clocks, randomness, I/O, and anything that the log does not determine. `leases` is pure too, but
-//! takes the time as an argument and lives outside [`ClusterState`].
+//! Deliberately absent: clocks, randomness, I/O, and anything that the log does not determine. `leases` and `clocks` are
+//! pure too, but take the time as an argument and live outside [`ClusterState`].
 
 /// Derives what every record of the state needs: rkyv for the log and snapshots, serde to be shown.
 macro_rules! record {
@@ -35,6 +36,7 @@ macro_rules! record {
     };
 }
 
+pub mod clocks;
 #[allow(missing_docs, reason = "rkyv derives helper structs of enum variants without docs")]
 pub mod command;
 pub mod invariants;
@@ -51,6 +53,7 @@ pub mod snapshot;
 pub mod state;
 pub mod validate;
 
+pub use clocks::{ClockTable, Judgement};
 pub use command::{Command, CommandBody, CommandError, Outcome};
 pub use leases::{LeaseTable, NodeLiveness};
 pub use membership::{Member, MemberState};

@@ -4,7 +4,8 @@
 //!   Join --> Alive --lease ended--> Lost --Join--> Alive, the same node id, a NEW incarnation
 //!              |--------Leave-----> Left --Join--> the same
 //!              |--Join, same boot-> the same answer (its reply was lost)
-//!              '--Join, other boot-> refused `name_in_use`, until the lease of the first has ended
+//!              |--Join, other boot-> refused `name_in_use`, until the lease of the first has ended
+//!              '--Quarantine-------> Alive, but no shard is placed on it and its lease is not renewed, until it is let go (C6)
 //! ```
 //! An incarnation is the index of the record that admitted it: unique, growing, never given again, and comparable with
 //! the placement index (`NodeView::fence`).
@@ -49,6 +50,8 @@ record! {
         pub data_addr: String,
         /// Where it serves health and metrics.
         pub http_addr: String,
+        /// How far its clock was off when it was quarantined, ms; `None`: it is not.
+        pub quarantine_ms: Option<i64>,
         /// Its devices.
         pub devices: Vec<DeviceReport>,
         /// Its actor types.
@@ -114,6 +117,7 @@ impl ClusterState {
                 since_index: index,
                 data_addr: data_addr.to_owned(),
                 http_addr: http_addr.to_owned(),
+                quarantine_ms: None,
                 devices: devices.to_vec(),
                 types: types.to_vec(),
             },
@@ -125,6 +129,15 @@ impl ClusterState {
 
     pub(crate) fn member_lost(&mut self, index: u64, incarnation: u64) -> Outcome {
         self.member_gone(index, incarnation, MemberState::Lost)
+    }
+
+    /// Notes that a clock is off, or right again. Nothing to do if the incarnation is gone.
+    pub(crate) fn quarantine(&mut self, index: u64, incarnation: u64, offset_ms: Option<i64>) -> Outcome {
+        if let Some(member) = self.members.values_mut().find(|m| m.incarnation == incarnation && m.is_alive()) {
+            member.quarantine_ms = offset_ms;
+            self.place_pending(index);
+        }
+        Outcome::Done
     }
 
     pub(crate) fn leave(&mut self, index: u64, incarnation: u64) -> Outcome {

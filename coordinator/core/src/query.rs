@@ -134,6 +134,7 @@ impl ClusterState {
             record.owner.is_some_and(|owner| owner.incarnation == member.incarnation)
         };
         let known = live.leases.node(member.incarnation);
+        let clock = live.leases.clocks().of(member.incarnation, live.now_ns);
         NodeInfo {
             node: member.node,
             name: member.name.clone(),
@@ -150,7 +151,9 @@ impl ClusterState {
             shards: self.shards().filter(owned).count() as u32,
             applied_index: live.applied_index(member.incarnation),
             lease_left_ms: if member.is_alive() { live.leases.left_ms(member.incarnation, live.now_ns) } else { 0 },
-            clock_offset_ms: known.map_or(0, |node| node.clock_offset_ms),
+            clock_offset_ms: clock.offset_ms,
+            clock_error_ms: clock.error_ms,
+            quarantined: member.is_alive() && member.quarantine_ms.is_some(),
             load: known.map_or(Load::default(), |node| node.load),
         }
     }

@@ -254,7 +254,7 @@ impl ClusterState {
             for (_, owner) in self.resident(SetId(set)) {
                 *counts.entry(owner).or_default() += 1;
             }
-            let placed = planner::place(&self.slots(record), &counts, record.bound(), pending.len());
+            let placed = planner::place(&self.slots(record, true), &counts, record.bound(), pending.len());
             for (shard, owner) in pending.into_iter().zip(placed) {
                 self.settle(index, shard, owner);
             }
@@ -265,7 +265,7 @@ impl ClusterState {
         let Some(record) = self.sets.get(&set) else { panic!("C1: set {set} was just found") };
         let resident: Vec<_> = self.resident(SetId(set)).collect();
         let total = self.shards_of(SetId(set)).count();
-        let releases = planner::releases(&self.slots(record), &resident, record.bound(), total);
+        let releases = planner::releases(&self.slots(record, false), &resident, record.bound(), total);
         Plan { releases, resident: resident.len() }
     }
 
@@ -276,8 +276,8 @@ impl ClusterState {
             .filter_map(|(shard, record)| record.owner.map(|owner| (shard, owner)))
     }
 
-    /// The workers that may own shards of the set.
-    fn slots(&self, record: &SetRecord) -> Vec<Slot> {
+    /// The workers that may own shards of the set: those of quarantined nodes may keep what they own, and may not be given more.
+    fn slots(&self, record: &SetRecord, given_more: bool) -> Vec<Slot> {
         let mut others: BTreeMap<Residence, u32> = BTreeMap::new();
         for (shard, owned) in self.shards() {
             if let Some(owner) = owned.owner.filter(|_| shard.set.0 != record.set) {
@@ -286,7 +286,7 @@ impl ClusterState {
         }
         let spec = &record.document.spec;
         let mut slots = Vec::new();
-        for member in self.alive() {
+        for member in self.alive().filter(|member| !given_more || member.quarantine_ms.is_none()) {
             let allowed = spec.placement.nodes.is_empty() || spec.placement.nodes.contains(&member.name);
             let carries = member
                 .actor_type(&spec.actor_type)

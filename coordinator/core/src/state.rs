@@ -81,6 +81,7 @@ impl ClusterState {
                 self.join(index, name, *boot, data_addr, http_addr, devices, types)
             }
             CommandBody::MemberLost { incarnation } => Ok(self.member_lost(index, *incarnation)),
+            CommandBody::Quarantine { incarnation, offset_ms } => Ok(self.quarantine(index, *incarnation, *offset_ms)),
             CommandBody::Leave { incarnation } => Ok(self.leave(index, *incarnation)),
             CommandBody::ApplySet { document } => self.apply_set(index, document),
             CommandBody::ScaleSet { set, workers, discard_state } => {

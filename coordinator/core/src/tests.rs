@@ -1,3 +1,4 @@
+mod clocks;
 mod helpers;
 mod histories;
 mod leases;

@@ -4,7 +4,7 @@ use super::gate::{Gate, Round};
 use super::log::{BATCH_BYTES_MAX, LogStore};
 use super::machine::{Machine, Published};
 use super::network::Networks;
-use super::rpc::{RaftReply, RaftRequest, SnapshotPiece, decode, encode};
+use super::rpc::{RaftReply, RaftRequest, SnapshotPiece, decode, encode, ping};
 use super::types::{LogId, Record, Snapshot, Types, Vote};
 use crate::config::{Peer, Timing};
 use crate::store::{Loaded, Store, Writer};
@@ -15,7 +15,7 @@ use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use ringfleet_coordinator_core::{Command, Outcome};
 use ringfleet_env::{Env, Instant, TaskHandle};
-use ringfleet_proto::control::{CoordinatorInfo, LeaderHint};
+use ringfleet_proto::control::{ClockReading, ClockSample, CoordinatorInfo, LeaderHint};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -115,6 +115,7 @@ pub struct Group {
     raft: Raft<Types, Machine>,
     published: Arc<Published>,
     gate: Arc<Gate>,
+    transport: Arc<dyn Transport>,
     peers: BTreeMap<u64, Peer>,
     leadership: watch::Receiver<Leadership>,
     incoming: Mutex<Incoming>,
@@ -170,7 +171,7 @@ impl Group {
         let log = LogStore::new(&loaded, writer.clone()).map_err(GroupError::Data)?;
         let machine = Machine::new(env, &loaded, writer).map_err(GroupError::Data)?;
         let published = machine.published();
-        let networks = Networks { transport, peers: peers.clone() };
+        let networks = Networks { transport: transport.clone(), peers: peers.clone() };
         let raft = Raft::new(id, raft_config(cluster, timing)?, networks, log, machine)
             .await
             .map_err(|e| GroupError::Start(e.to_string()))?;
@@ -185,6 +186,7 @@ impl Group {
             raft,
             published,
             gate,
+            transport,
             peers,
             leadership,
             incoming: Mutex::default(),
@@ -271,6 +273,32 @@ impl Group {
         }
     }
 
+    /// Measures the other coordinators' clocks against this one's, all at once; who does not answer within `limit` is left out (C6).
+    pub async fn read_clocks(&self, number: u64, limit: Duration) -> Vec<(u64, ClockSample)> {
+        let others = self.peers.iter().filter(|(id, _)| *id != self.raft.node_id());
+        let measure = others.map(|(&id, peer)| async move {
+            let (sent_ns, sent_wall_ms) = (self.env.monotonic_ns(), self.env.wall_ms());
+            let reply = self.env.timeout(limit, self.transport.call(peer, ping(), limit)).await.ok()?.ok()?;
+            let round_trip_us = (self.env.monotonic_ns() - sent_ns) / 1000;
+            let Ok(RaftReply::Pong { wall_ms }) = decode(&reply) else { return None };
+            let own = ClockSample::measure(
+                number,
+                ClockReading { coordinator: id, wall_ms, held_us: 0 },
+                sent_wall_ms,
+                round_trip_us,
+            );
+            // Measured the other way round: the other's clock minus this one.
+            Some((id, ClockSample { offset_ms: -own.offset_ms, ..own }))
+        });
+        futures_util::future::join_all(measure).await.into_iter().flatten().collect()
+    }
+
+    /// This coordinator's number in the group.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        *self.raft.node_id()
+    }
+
     /// Answers another coordinator.
     pub async fn handle(&self, request: &[u8]) -> Vec<u8> {
         let reply = match decode(request) {
@@ -294,7 +322,7 @@ impl Group {
                 Ok(RaftReply::TransferLeader(answer))
             }
             RaftRequest::Snapshot(piece) => self.take_piece(piece).await,
-            RaftRequest::Ping => Ok(RaftReply::Pong),
+            RaftRequest::Ping => Ok(RaftReply::Pong { wall_ms: self.env.wall_ms() }),
         }
     }
 

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// The first four bytes.
 pub const MAGIC: [u8; 4] = *b"RFR1";
 /// The version of the bodies. Coordinators of one cluster run one version.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 const HEADER_BYTES: usize = 8;
 
 /// What one coordinator asks another.
@@ -31,7 +31,7 @@ pub enum RaftRequest {
     Snapshot(SnapshotPiece),
     /// Stand for election at once.
     TransferLeader(TransferLeaderRequest<Types>),
-    /// Nothing: whether somebody is there.
+    /// Whether somebody is there, and what its clock shows.
     Ping,
 }
 
@@ -71,7 +71,10 @@ pub enum RaftReply {
     /// To a transfer.
     TransferLeader(TransferLeaderResponse<Types>),
     /// To a ping.
-    Pong,
+    Pong {
+        /// The wall clock, ms since 1970.
+        wall_ms: u64,
+    },
     /// The other could not do it.
     Failed(String),
 }
@@ -82,7 +85,7 @@ pub fn is_raft(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
 }
 
-/// A request that only asks whether somebody is there.
+/// A request that only asks whether somebody is there, and what its clock shows.
 #[must_use]
 pub fn ping() -> Vec<u8> {
     // A variant without fields: its encoding has no way to fail.

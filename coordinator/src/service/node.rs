@@ -6,19 +6,30 @@ use ringfleet_abi::{Incarnation, SessionId};
 use ringfleet_coordinator_core::leases::Renewal;
 use ringfleet_coordinator_core::{Command, CommandBody, Outcome};
 use ringfleet_env::Instant;
-use ringfleet_proto::control::{Failure, Joined, NodeAnswer, NodeRequest, RefusalCode, RenewGranted, SessionIdentity};
+use ringfleet_proto::control::limits::CLOCK_OFFSET_MS_MAX;
+use ringfleet_proto::control::{
+    ClockReading, ClockSample, Failure, Joined, NodeAnswer, NodeRequest, RefusalCode, RenewGranted, SessionIdentity,
+};
 
 /// How long a watch may take to confirm that it may be answered, besides its wait.
 const WATCH_CONFIRM_MS: u32 = 2_000;
 
 type Answer = Result<NodeAnswer, Failure>;
 
+/// This coordinator's wall clock, and when it was read on the monotonic one.
+#[derive(Clone, Copy)]
+struct ClockHere {
+    wall_ms: u64,
+    read_ns: u64,
+}
+
 impl Service {
     pub(super) async fn node(&self, caller: &Caller, request: NodeRequest) -> Answer {
         // Before anything else: the lease counts from here.
         let received_ns = self.env.monotonic_ns();
+        let clock_here = ClockHere { wall_ms: self.env.wall_ms(), read_ns: self.env.monotonic_ns() };
         match request {
-            NodeRequest::Join { cluster, name, boot, data_addr, http_addr, devices, types, deadline_ms } => {
+            NodeRequest::Join { cluster, name, boot, data_addr, http_addr, devices, types, clock, deadline_ms } => {
                 if name != caller.name {
                     let message = format!("the certificate is of node `{}`, not of `{name}`", caller.name);
                     return Err(Failure::refused(RefusalCode::BadName, message));
@@ -27,13 +38,33 @@ impl Service {
                     let message = format!("this is cluster `{}`, not `{cluster}`", self.cluster);
                     return Err(Failure::refused(RefusalCode::WrongCluster, message));
                 }
+                let deadline = self.deadline(deadline_ms);
+                // Who does not lead knows nothing of clocks.
+                self.confirm(deadline, "join").await?;
+                let Some(sample) = clock.filter(|sample| sample.coordinator == self.group.id()) else {
+                    return Ok(NodeAnswer::Clock(self.reading(clock_here)));
+                };
+                if let Err(offset) = self.leases.admit(sample, self.env.monotonic_ns()) {
+                    let message = format!(
+                        "the clock of node `{name}` is {offset}, at most {CLOCK_OFFSET_MS_MAX} ms are tolerated; set it right (does it follow a time server?)"
+                    );
+                    return Err(Failure::refused(RefusalCode::ClockOff, message));
+                }
                 let body = CommandBody::Join { name, boot, data_addr, http_addr, devices, types };
-                self.join(body, self.deadline(deadline_ms)).await
+                self.join(body, deadline).await
             }
-            NodeRequest::Renew { incarnation, applied_index, wall_ms, load, deadline_ms } => {
-                let clock_offset_ms = wall_ms.wrapping_sub(self.env.wall_ms()).cast_signed();
-                let renewal = Renewal { applied_index, clock_offset_ms, load };
-                self.renew(caller, incarnation, received_ns, renewal, self.deadline(deadline_ms)).await
+            NodeRequest::ReadClock => {
+                if self.group.leadership().leads {
+                    Ok(NodeAnswer::Clock(self.reading(clock_here)))
+                } else {
+                    Err(self.not_leader())
+                }
+            }
+            NodeRequest::Renew { incarnation, applied_index, clock, load, deadline_ms } => {
+                self.confirm(self.deadline(deadline_ms), "renew").await?;
+                self.own(caller, incarnation)?;
+                let clock = clock.filter(|sample| sample.coordinator == self.group.id());
+                self.renew(caller, incarnation, received_ns, Renewal { applied_index, load }, clock, clock_here)
             }
             NodeRequest::WatchView { incarnation, have_index, wait_ms } => {
                 self.confirm(self.deadline(WATCH_CONFIRM_MS), "watch_view").await?;
@@ -98,26 +129,36 @@ impl Service {
         }
     }
 
-    async fn renew(
+    /// What this coordinator's clock showed when the request came.
+    fn reading(&self, here: ClockHere) -> ClockReading {
+        let held_us = (self.env.monotonic_ns() - here.read_ns) / 1000;
+        ClockReading { coordinator: self.group.id(), wall_ms: here.wall_ms, held_us }
+    }
+
+    /// Leadership has been confirmed since the receipt.
+    fn renew(
         &self,
         caller: &Caller,
         incarnation: u64,
         received_ns: u64,
         renewal: Renewal,
-        deadline: Instant,
+        clock: Option<ClockSample>,
+        here: ClockHere,
     ) -> Answer {
-        self.confirm(deadline, "renew").await?;
-        self.own(caller, incarnation)?;
         let now_ns = self.env.monotonic_ns();
-        match self.leases.grant(&self.group, incarnation, received_ns, now_ns, renewal) {
+        match self.leases.grant(&self.group, incarnation, received_ns, now_ns, renewal, clock) {
             Grant::Granted => {
                 self.metrics.renewals.inc();
                 let state = self.group.published().state();
                 Ok(NodeAnswer::Granted(RenewGranted {
                     lease_ms: state.lease_ms(),
                     index: state.view_index(),
-                    wall_ms: self.env.wall_ms(),
+                    clock: self.reading(here),
                 }))
+            }
+            Grant::Quarantined { offset_ms } => {
+                self.metrics.quarantined_renewals.inc();
+                Ok(NodeAnswer::Quarantined { offset_ms, clock: self.reading(here) })
             }
             Grant::Fenced => Err(fenced(caller, incarnation)),
             Grant::NotInCharge => {

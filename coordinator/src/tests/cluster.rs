@@ -1,12 +1,12 @@
 //! Three coordinators: what survives, what is refused, and how soon.
 
-use super::memory::{CLUSTER, Cluster, LEASE_MS, PATIENCE, join, renew};
+use super::memory::{CLUSTER, Cluster, LEASE_MS, PATIENCE, join, renew, renew_with_clock};
 use crate::store::{Owner, Store};
 use ringfleet_env::Env;
 use ringfleet_proto::control::node::Released;
 use ringfleet_proto::control::{
-    ActorSet, AdminAnswer, AdminRequest, AdminVerb, Failure, NodeAnswer, NodeRequest, NodeState, RefusalCode, Role,
-    SetChange, ShardState,
+    ActorSet, AdminAnswer, AdminRequest, AdminVerb, ClockSample, Failure, NodeAnswer, NodeRequest, NodeState,
+    RefusalCode, Role, SetChange, ShardState,
 };
 use std::future::Future;
 use std::time::Duration;
@@ -305,8 +305,8 @@ fn roles_names_and_bytes_that_do_not_fit_are_refused() {
         assert!(cluster.ask("c1", (Role::Viewer, "v"), status.clone()).await.is_ok());
         assert_eq!(code(cluster.ask("c1", (Role::Client, "c"), status).await), RefusalCode::NotAllowed);
 
-        assert_eq!(code(cluster.node_ask("c1", "n1", &join("n2", 1)).await), RefusalCode::BadName);
-        let mut other_cluster = join("n1", 1);
+        assert_eq!(code(cluster.node_ask("c1", "n1", &join("n2", 1, None)).await), RefusalCode::BadName);
+        let mut other_cluster = join("n1", 1, None);
         if let NodeRequest::Join { cluster, .. } = &mut other_cluster {
             *cluster = "other".into();
         }
@@ -367,5 +367,95 @@ fn a_leader_that_stops_as_planned_hands_over_before_it_is_missed() {
         let next = cluster.leader().await;
         println!("a new leader {} ms after a planned stop began", elapsed_ms(&env, began_ns));
         assert_ne!(next, leader);
+    });
+}
+
+#[test]
+fn a_node_whose_clock_is_off_is_quarantined_lost_and_kept_out_until_it_is_right() {
+    with_cluster(3, |env, cluster| async move {
+        let joined = cluster.join("n1", 1).await.unwrap();
+        let (incarnation, give_up) = (joined.incarnation, env.now() + PATIENCE);
+        let info = async || match cluster.operate(0, AdminVerb::Nodes).await {
+            Ok(AdminAnswer::Nodes(mut nodes)) => nodes.remove(0),
+            other => panic!("{other:?}"),
+        };
+        let number = std::cell::Cell::new(0);
+        let renew_at = async |offset_ms| {
+            number.set(number.get() + 1);
+            let reading = cluster.node_operate("n1", NodeRequest::ReadClock).await;
+            let Ok(NodeAnswer::Clock(reading)) = reading else { panic!("{reading:?}") };
+            let sample = ClockSample { coordinator: reading.coordinator, number: number.get(), offset_ms, error_ms: 2 };
+            cluster.node_operate("n1", renew_with_clock(incarnation, Some(sample))).await
+        };
+        for _ in 0..2 {
+            assert!(matches!(renew_at(312).await, Ok(NodeAnswer::Granted(_))), "one noisy measurement convicts nobody");
+        }
+        assert!(matches!(renew_at(3).await, Ok(NodeAnswer::Granted(_))));
+        assert_eq!((info().await.quarantined, info().await.clock_offset_ms), (false, 3));
+        // From here on its clock is off. Right again before its lease has ended: it goes on as the same incarnation.
+        while !matches!(renew_at(312).await, Ok(NodeAnswer::Quarantined { offset_ms: 312, .. })) {
+            assert!(env.now() < give_up, "not quarantined");
+            env.sleep(Duration::from_millis(20)).await;
+        }
+        let shown = info().await;
+        assert_eq!((shown.quarantined, shown.clock_offset_ms, shown.state), (true, 312, NodeState::Alive));
+        while !matches!(renew_at(0).await, Ok(NodeAnswer::Granted(_))) {
+            assert!(env.now() < give_up, "not let go");
+            env.sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!info().await.quarantined);
+        // And now for good, whoever leads: the log has it.
+        while !matches!(renew_at(-312).await, Ok(NodeAnswer::Quarantined { .. })) {
+            assert!(env.now() < give_up, "not quarantined again");
+            env.sleep(Duration::from_millis(20)).await;
+        }
+        let leader = cluster.leader().await;
+        cluster.nodes[&leader].group().hand_over().await;
+        loop {
+            match renew_at(-312).await {
+                Ok(NodeAnswer::Quarantined { .. }) => {}
+                Err(Failure::Refused(refusal)) if refusal.code == RefusalCode::Fenced => break,
+                other => panic!("C6: {other:?}"),
+            }
+            assert!(env.now() < give_up, "never lost");
+            env.sleep(Duration::from_millis(50)).await;
+        }
+        let Err(Failure::Refused(refusal)) = cluster.join_with_clock("n1", 2, -312).await else { panic!("C6") };
+        assert_eq!(refusal.code, RefusalCode::ClockOff);
+        assert!(refusal.message.contains("the clock of node `n1` is 312 ms (give or take 1) behind"), "{refusal}");
+        assert!(cluster.join_with_clock("n1", 2, 40).await.unwrap().incarnation > incarnation);
+    });
+}
+
+#[test]
+fn a_leader_whose_own_clock_is_off_quarantines_nobody() {
+    with_cluster(3, |env, mut cluster| async move {
+        // Whoever leads now is started again with a clock that is 5 s behind, and leads again.
+        let wrong = cluster.leader().await;
+        cluster.kill(&wrong).await;
+        cluster.skewed.insert(wrong.clone(), -5_000);
+        cluster.boot(&wrong).await;
+        let give_up = env.now() + PATIENCE;
+        loop {
+            let leader = cluster.leader().await;
+            if leader == wrong {
+                break;
+            }
+            assert!(env.now() < give_up, "it does not come to lead");
+            cluster.nodes[&leader].group().hand_over().await;
+        }
+        // A node with a right clock is 5 s ahead of this leader's.
+        let joined = cluster.join_with_clock("n1", 1, 5_000).await.unwrap();
+        let service = cluster.nodes[&wrong].service.clone();
+        let id = service.group.id();
+        for number in 1..10 {
+            let sample = ClockSample { coordinator: id, number, offset_ms: 5_000, error_ms: 1 };
+            let answer = cluster.node_ask(&wrong, "n1", &renew_with_clock(joined.incarnation, Some(sample))).await;
+            assert!(matches!(answer, Ok(NodeAnswer::Granted(_))), "{answer:?}");
+        }
+        let own = service.leases.own_clock_offset_ms(env.monotonic_ns()).expect("three clocks are heard");
+        assert!((own + 5_000).abs() < 100, "C6: it knows that it is {own} ms off");
+        let refused = cluster.join_with_clock("n2", 1, 0).await;
+        assert_eq!(code(refused), RefusalCode::ClockOff, "who agrees with the wrong leader is wrong");
     });
 }

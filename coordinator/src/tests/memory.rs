@@ -7,10 +7,10 @@ use crate::service::{Caller, Service};
 use crate::steward::{Leases, Steward};
 use crate::store::{Owner, Store};
 use crate::transport::{BoxFuture, Transport, TransportError};
-use ringfleet_env::{Env, TaskHandle};
+use ringfleet_env::{Clock, Env, SystemClock, TaskHandle};
 use ringfleet_proto::control::{
-    ActorSet, AdminAnswer, AdminReply, AdminRequest, AdminVerb, DeviceKind, DeviceReport, Failure, Joined, Load,
-    NodeAnswer, NodeReply, NodeRequest, Role, TypeReport, decode, encode,
+    ActorSet, AdminAnswer, AdminReply, AdminRequest, AdminVerb, ClockSample, DeviceKind, DeviceReport, Failure, Joined,
+    Load, NodeAnswer, NodeReply, NodeRequest, Role, TypeReport, decode, encode,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -63,6 +63,22 @@ impl Transport for Wire {
     }
 }
 
+/// The machine's clock, with a wrong wall clock.
+#[derive(Debug)]
+struct Skewed {
+    ahead_ms: i64,
+}
+
+impl Clock for Skewed {
+    fn monotonic_ns(&self) -> u64 {
+        SystemClock.monotonic_ns()
+    }
+
+    fn wall_ms(&self) -> u64 {
+        SystemClock.wall_ms().saturating_add_signed(self.ahead_ms)
+    }
+}
+
 pub struct Node {
     pub service: Arc<Service>,
     tasks: Vec<TaskHandle>,
@@ -79,6 +95,8 @@ pub struct Cluster {
     pub net: Arc<Net>,
     pub peers: Vec<Peer>,
     pub nodes: BTreeMap<String, Node>,
+    /// Coordinators whose wall clock is off, by so many ms, from their next start on.
+    pub skewed: BTreeMap<String, i64>,
     root: tempfile::TempDir,
 }
 
@@ -87,7 +105,14 @@ impl Cluster {
     pub async fn start(env: &Env, count: usize) -> Self {
         let peers = (1..=count).map(|at| Peer { name: format!("c{at}"), addr: format!("c{at}.test:7000") }).collect();
         let root = tempfile::tempdir().unwrap();
-        let mut cluster = Self { env: env.clone(), net: Arc::default(), peers, nodes: BTreeMap::new(), root };
+        let mut cluster = Self {
+            env: env.clone(),
+            net: Arc::default(),
+            peers,
+            nodes: BTreeMap::new(),
+            skewed: BTreeMap::new(),
+            root,
+        };
         for peer in cluster.peers.clone() {
             cluster.boot(&peer.name).await;
         }
@@ -99,7 +124,10 @@ impl Cluster {
     }
 
     pub async fn boot(&mut self, name: &str) {
-        let env = self.env.clone();
+        let env = match self.skewed.get(name) {
+            Some(&ahead_ms) => self.env.with_clock(Arc::new(Skewed { ahead_ms })),
+            None => self.env.clone(),
+        };
         let owner = Owner { cluster: CLUSTER.into(), name: name.into() };
         let opened = Store::open(&env.disk(), &self.folder(name), &owner).unwrap();
         let wire = Arc::new(Wire { env: env.clone(), own: name.into(), net: self.net.clone() });
@@ -204,10 +232,23 @@ impl Cluster {
     }
 
     pub async fn join(&self, name: &str, boot: u128) -> Result<Joined, Failure> {
-        match self.node_operate(name, join(name, boot)).await? {
-            NodeAnswer::Joined(joined) => Ok(joined),
-            other => panic!("{other:?}"),
+        self.join_with_clock(name, boot, 0).await
+    }
+
+    /// Joins with a clock that is so much ahead of the leader's.
+    pub async fn join_with_clock(&self, name: &str, boot: u128, offset_ms: i64) -> Result<Joined, Failure> {
+        let give_up = self.env.now() + PATIENCE;
+        while self.env.now() < give_up {
+            let NodeAnswer::Clock(reading) = self.node_operate(name, NodeRequest::ReadClock).await? else { panic!() };
+            let sample = ClockSample { coordinator: reading.coordinator, number: 0, offset_ms, error_ms: 1 };
+            match self.node_operate(name, join(name, boot, Some(sample))).await? {
+                NodeAnswer::Joined(joined) => return Ok(joined),
+                // Another leader since.
+                NodeAnswer::Clock(_) => {}
+                other => panic!("{other:?}"),
+            }
         }
+        panic!("the leader changes all the time");
     }
 
     pub async fn create(&self, operation: u128, set: &str) -> Result<AdminAnswer, Failure> {
@@ -225,7 +266,7 @@ impl Cluster {
     }
 }
 
-pub fn join(name: &str, boot: u128) -> NodeRequest {
+pub fn join(name: &str, boot: u128, clock: Option<ClockSample>) -> NodeRequest {
     NodeRequest::Join {
         cluster: CLUSTER.into(),
         name: name.into(),
@@ -245,10 +286,15 @@ pub fn join(name: &str, boot: u128) -> NodeRequest {
             handles: vec![],
             replies: vec![],
         }],
+        clock,
         deadline_ms: 1000,
     }
 }
 
 pub fn renew(incarnation: u64) -> NodeRequest {
-    NodeRequest::Renew { incarnation, applied_index: 0, wall_ms: 0, load: Load::default(), deadline_ms: 500 }
+    renew_with_clock(incarnation, None)
+}
+
+pub fn renew_with_clock(incarnation: u64, clock: Option<ClockSample>) -> NodeRequest {
+    NodeRequest::Renew { incarnation, applied_index: 0, clock, load: Load::default(), deadline_ms: 500 }
 }

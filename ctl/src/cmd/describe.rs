@@ -5,7 +5,7 @@ use ringfleet_proto::control::{AdminAnswer, AdminVerb, Keys, NodeState, SetDetai
 use serde_json::json;
 
 use crate::app::{App, unexpected};
-use crate::cmd::get::{ShardRow, directory, node_state, shards_table};
+use crate::cmd::get::{ShardRow, directory, node_words, shards_table};
 use crate::error::CtlResult;
 use crate::out::{self, thousands};
 
@@ -101,16 +101,20 @@ async fn node(app: &App, name: &str) -> CtlResult {
             .map(|device| format!("{} {} workers", json!(device.kind).as_str().unwrap_or(""), device.workers))
             .collect();
         let load = &info.load;
+        let clock = match info.clock_error_ms {
+            0 => "not measured".to_owned(),
+            error => format!("{:+} ms (give or take {error})", info.clock_offset_ms),
+        };
         let page = out::properties(&[
             ("name", info.name.clone()),
             ("id", format!("{} (incarnation {})", info.node, info.incarnation)),
-            ("state", node_state(info.state).to_owned()),
+            ("state", node_words(&info)),
             ("address", info.data_addr.clone()),
             ("http", info.http_addr.clone()),
             ("devices", devices.join(", ")),
             ("types", info.types.join(" ")),
             ("lease", lease),
-            ("clock offset", format!("{} ms", info.clock_offset_ms)),
+            ("clock offset", clock),
             ("placement applied", info.applied_index.to_string()),
             ("actors", thousands(load.actors)),
             ("handled", thousands(load.handled)),

@@ -107,6 +107,15 @@ pub fn node_state(state: NodeState) -> &'static str {
     }
 }
 
+/// What a node is doing, in words, with what is wrong with it.
+pub fn node_words(node: &NodeInfo) -> String {
+    if node.quarantined {
+        format!("quarantined (clock {:+} ms)", node.clock_offset_ms)
+    } else {
+        node_state(node.state).to_owned()
+    }
+}
+
 /// The words of a shard's state.
 pub fn shard_state(state: ShardState) -> &'static str {
     match state {
@@ -123,7 +132,7 @@ fn nodes_table(nodes: &[NodeInfo]) -> String {
         let lease = if node.state == NodeState::Alive { format!("{} ms", node.lease_left_ms) } else { "-".to_owned() };
         table.row([
             node.name.clone(),
-            node_state(node.state).to_owned(),
+            node_words(node),
             node.data_addr.clone(),
             workers.to_string(),
             node.shards.to_string(),
@@ -310,4 +319,37 @@ fn actors_table(rows: &[ActorRow]) -> String {
         ]);
     }
     table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quarantined_node_is_shown_with_its_clock() {
+        let node = NodeInfo {
+            node: 1,
+            name: "n1".to_owned(),
+            incarnation: 7,
+            state: NodeState::Alive,
+            data_addr: "10.0.0.1:7001".to_owned(),
+            http_addr: "10.0.0.1:7002".to_owned(),
+            devices: Vec::new(),
+            types: Vec::new(),
+            shards: 3,
+            applied_index: 9,
+            lease_left_ms: 1200,
+            clock_offset_ms: 312,
+            clock_error_ms: 2,
+            quarantined: true,
+            load: ringfleet_proto::control::Load::default(),
+        };
+        let expected = "\
+NAME  STATE                         ADDRESS        WORKERS  SHARDS  ACTORS  HANDLED  LEASE
+n1    quarantined (clock +312 ms)   10.0.0.1:7001  0        3       0       0        1200 ms
+";
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(&nodes_table(std::slice::from_ref(&node))), words(expected));
+        assert_eq!(node_words(&NodeInfo { quarantined: false, ..node }), "alive");
+    }
 }

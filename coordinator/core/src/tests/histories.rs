@@ -14,6 +14,7 @@ enum Step {
     Join { name: u8, workers: Vec<u16>, variant: u8 },
     Lose { at: u8 },
     Leave { at: u8 },
+    Quarantine { at: u8, offset_ms: Option<i64> },
     Apply { set: u8, actor_type: u8, shards: u16, workers: Option<u32>, operation: Option<u8> },
     Scale { set: u8, workers: u32, discard: bool },
     Delete { set: u8 },
@@ -28,6 +29,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u8..6, workers(), 0u8..6).prop_map(|(name, workers, variant)| Step::Join { name, workers, variant }),
         2 => any::<u8>().prop_map(|at| Step::Lose { at }),
         1 => any::<u8>().prop_map(|at| Step::Leave { at }),
+        1 => (any::<u8>(), prop::option::of(-999i64..999)).prop_map(|(at, offset_ms)| Step::Quarantine { at, offset_ms }),
         3 => (0u8..4, 0u8..2, 1u16..20, prop::option::of(1u32..8), prop::option::of(0u8..8))
             .prop_map(|(set, actor_type, shards, workers, operation)| Step::Apply { set, actor_type, shards, workers, operation }),
         3 => (0u8..4, 1u32..8, any::<bool>()).prop_map(|(set, workers, discard)| Step::Scale { set, workers, discard }),
@@ -57,6 +59,10 @@ fn take(cluster: &mut Cluster, step: &Step) {
         },
         Step::Leave { at } => match pick(cluster, *at) {
             Some(incarnation) => Command::plain(CommandBody::Leave { incarnation }),
+            None => return,
+        },
+        Step::Quarantine { at, offset_ms } => match pick(cluster, *at) {
+            Some(incarnation) => Command::plain(CommandBody::Quarantine { incarnation, offset_ms: *offset_ms }),
             None => return,
         },
         Step::Apply { set, actor_type, shards, workers, operation } => {
@@ -136,6 +142,10 @@ proptest! {
         steps.iter().for_each(|step| take(&mut cluster, step));
         // Capacity for the common variant of both types arrives; then every owner does what it was asked.
         cluster.join("spare", &[2]);
+        let alive: Vec<u64> = cluster.state.alive().map(|member| member.incarnation).collect();
+        for incarnation in alive {
+            cluster.plain(CommandBody::Quarantine { incarnation, offset_ms: None });
+        }
         for _ in 0..3 {
             cluster.release_all();
         }

@@ -81,6 +81,8 @@ access_table! {
     Join            "join"              [0 1 0 0 0];
     /// Keep a lease.
     Renew           "renew"             [0 1 0 0 0];
+    /// Compare clocks with the leader.
+    ReadClock       "read_clock"        [0 1 0 0 0];
     /// Follow the placement.
     WatchView       "watch_view"        [0 1 0 0 0];
     /// Report released shards.
@@ -142,6 +144,7 @@ impl NodeRequest {
         match self {
             NodeRequest::Join { .. } => Verb::Join,
             NodeRequest::Renew { .. } => Verb::Renew,
+            NodeRequest::ReadClock => Verb::ReadClock,
             NodeRequest::WatchView { .. } => Verb::WatchView,
             NodeRequest::ReportReleased { .. } => Verb::ReportReleased,
             NodeRequest::LookupSession { .. } => Verb::LookupSession,

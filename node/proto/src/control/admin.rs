@@ -132,8 +132,12 @@ wire! {
         pub applied_index: u64,
         /// Until the leader would count its lease as ended; 0 if it is not alive.
         pub lease_left_ms: u32,
-        /// Its clock minus the leader's when it last renewed, network delay included.
+        /// Its clock minus the cluster's, as measured last (C6).
         pub clock_offset_ms: i64,
+        /// How wrong that may be; 0: not measured since the leader's election.
+        pub clock_error_ms: u32,
+        /// Whether it is quarantined for its clock: it gets no shards, and its lease is not renewed.
+        pub quarantined: bool,
         /// What it is carrying.
         pub load: Load,
     }

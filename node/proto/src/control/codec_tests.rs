@@ -27,6 +27,7 @@ fn join() -> NodeRequest {
             }],
             replies: vec![],
         }],
+        clock: Some(ClockSample { coordinator: 3, number: 1, offset_ms: -7, error_ms: 2 }),
         deadline_ms: 5000,
     }
 }

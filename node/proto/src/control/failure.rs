@@ -33,6 +33,8 @@ refusal_codes! {
     NameInUse = "name_in_use";
     /// The incarnation has been declared lost, or has left: join again.
     Fenced = "fenced";
+    /// The node's clock is too far from the cluster's.
+    ClockOff = "clock_off";
     /// The document has another `apiVersion`.
     UnknownApiVersion = "unknown_api_version";
     /// The document has another `kind`.

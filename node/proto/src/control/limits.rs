@@ -28,8 +28,19 @@ pub const RELEASED_MAX: usize = 8192;
 pub const WATCH_WAIT_MS_MAX: u32 = 30_000;
 /// The longest deadline of a request. A longer one is cut to this.
 pub const DEADLINE_MS_MAX: u32 = 60_000;
+/// How far a node's clock may be off the cluster's (C6). Further: it is quarantined, and a node that wants to join is refused.
+pub const CLOCK_OFFSET_MS_MAX: u32 = 100;
+/// How wrong a measurement may be to count as a good one: half a round trip. Of a worse one the error is subtracted too, so that
+/// nobody is quarantined for a slow network, but it has no voice in what the cluster's time is.
+pub const CLOCK_ERROR_MS_MAX: u32 = 25;
+/// Measurements in a row that must agree before a node is quarantined, and before it is let go.
+pub const CLOCK_STRIKES: u32 = 3;
 
 /// Bytes that one shard takes in a view, at most: the archived [`super::view::ShardView`].
 pub const SHARD_VIEW_BYTES: usize = 48;
 const _: () = assert!(SHARDS_TOTAL_MAX * SHARD_VIEW_BYTES <= CONTROL_BYTES_MAX * 3 / 4, "a view fits into one message");
 const _: () = assert!(ringfleet_abi::limits::SHARDS_MAX as usize <= SHARDS_TOTAL_MAX);
+const _: () = assert!(
+    2 * (CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX) as u64 <= ringfleet_abi::limits::HLC_AHEAD_MS_MAX,
+    "C6: of two clocks that nobody quarantines, one off to either side, neither refuses the other's stamps (specs/Hlc.tla)"
+);

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | [`codec`] | the envelope of every message: magic, version, kind, length, body |
 //! | [`node`] | what a node asks: join, renew, watch, report |
+//! | [`clock`] | measuring one clock against another (C6) |
 //! | [`admin`] | what an operator, a viewer or a client asks |
 //! | [`view`] | placement as nodes and clients see it |
 //! | [`report`] | what a node says of itself: devices, actor types |
@@ -39,6 +40,7 @@ macro_rules! wire {
 pub mod access;
 #[allow(missing_docs, reason = "rkyv derives helper structs of enum variants without docs")]
 pub mod admin;
+pub mod clock;
 pub mod codec;
 #[allow(missing_docs, reason = "rkyv derives helper structs of enum variants without docs")]
 pub mod document;
@@ -55,6 +57,7 @@ pub use admin::{
     AdminAnswer, AdminReply, AdminRequest, AdminVerb, ClusterStatus, CoordinatorInfo, NodeInfo, NodeState, SetChange,
     SetDetail, SetInfo, TypeInfo,
 };
+pub use clock::{ClockReading, ClockSample};
 pub use codec::{CodecError, ControlMessage, MessageKind, decode, encode, peek_kind};
 pub use document::{ActorSet, Durability, Keys, Metadata, Placement, Restart, SetSpec};
 pub use failure::{Failure, LeaderHint, Refusal, RefusalCode};

@@ -1,15 +1,22 @@
 //! What a node asks of the coordinator.
 //!
 //! ```text
-//!   Join --> Joined{node, incarnation, lease_ms} --> Renew every lease_ms / 3, on a thread and connection of its own
+//!   ReadClock, Join --> Joined{node, incarnation, lease_ms} --> Renew every lease_ms / RENEWALS_PER_LEASE, on a thread and
+//!                                                               connection of its own, with the clock as measured last
 //!                                                    WatchView, a long poll, all the time
 //!                                                    ReportReleased, after a Releasing shard has been flushed
 //!   Fenced (any answer) --> stop, forget every shard, Join again
 //! ```
 //! A node computes the end of its lease from its own monotonic clock when it SENT the renewal, plus `lease_ms`: the
 //! leader starts counting later, so the leader's end is never before the node's (C2).
+//!
+//! **Clocks (C6).** Every answer to a renewal carries the leader's clock, so that the node can measure its own against it; the next
+//! renewal says the result. A node whose clock is off is answered [`NodeAnswer::Quarantined`] instead of `Granted`: nothing else
+//! changes for it, and if its clock is right again before its lease has ended, it goes on at the same epochs. Otherwise it is
+//! declared lost in the ordinary way, and its next join is refused as `clock_off` until its clock is right.
 
 use super::Role;
+use super::clock::{ClockReading, ClockSample};
 use super::failure::Failure;
 use super::report::{DeviceReport, TypeReport};
 use super::view::NodeView;
@@ -33,17 +40,22 @@ wire! {
             devices: Vec<DeviceReport>,
             /// Its actor types.
             types: Vec<TypeReport>,
+            /// Its clock against the leader's. Absent, or against another coordinator's: the answer is a reading, and the join is to
+            /// be repeated.
+            clock: Option<ClockSample>,
             /// How long to wait for the answer.
             deadline_ms: u32,
         },
+        /// What does the leader's clock show?
+        ReadClock,
         /// Keep the lease.
         Renew {
             /// Who.
             incarnation: u64,
             /// The placement index through which everything of this node is in effect.
             applied_index: u64,
-            /// The node's wall clock, ms since 1970.
-            wall_ms: u64,
+            /// Its clock against that of the coordinator which answered the last renewal; absent before the first answer.
+            clock: Option<ClockSample>,
             /// What it is carrying.
             load: Load,
             /// How long the answer is of use.
@@ -139,8 +151,8 @@ wire! {
         pub lease_ms: u32,
         /// The placement index. A node that has an older view fetches it.
         pub index: u64,
-        /// The leader's wall clock, ms since 1970.
-        pub wall_ms: u64,
+        /// The leader's clock.
+        pub clock: ClockReading,
     }
 }
 
@@ -163,6 +175,15 @@ wire! {
         Joined(Joined),
         /// To a renewal.
         Granted(RenewGranted),
+        /// To a renewal: not granted, because the node's clock is off.
+        Quarantined {
+            /// The node's clock minus the cluster's, as measured last.
+            offset_ms: i64,
+            /// The leader's clock.
+            clock: ClockReading,
+        },
+        /// To `ReadClock`, and to a join that says nothing of the node's clock against this leader's: measure, and join again.
+        Clock(ClockReading),
         /// To a watch: a younger view.
         View(NodeView),
         /// To a watch: nothing younger within the wait.
