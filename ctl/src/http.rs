@@ -31,7 +31,10 @@ pub async fn get(env: &Env, addr: &str, path: &str, patience: Duration) -> CtlRe
 }
 
 /// The body of a whole reply.
-fn body(reply: &[u8]) -> Result<String, String> {
+///
+/// # Errors
+/// What is wrong with the reply, or its status if that is not 200.
+pub fn body(reply: &[u8]) -> Result<String, String> {
     let text = String::from_utf8_lossy(reply);
     let (head, body) = text.split_once("\r\n\r\n").ok_or("the answer is cut short")?;
     let status = head.split_whitespace().nth(1).unwrap_or("");

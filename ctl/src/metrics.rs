@@ -37,7 +37,8 @@ impl Metrics {
 
     /// The sum over all labels. 0 where there is none.
     pub fn sum(&self, name: &str) -> i128 {
-        self.named(name).map(|sample| sample.value as i128).sum()
+        // A page may say anything, `+Inf` twice as well.
+        self.named(name).fold(0, |sum, sample| i128::saturating_add(sum, sample.value as i128))
     }
 
     /// Whether the page has this name at all.

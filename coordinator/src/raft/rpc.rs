@@ -169,4 +169,34 @@ mod tests {
             let _ = decode::<RaftRequest>(&bytes[..at]);
         }
     }
+
+    /// A fuzz target, like those of `tests/tests/decoders`: pairs of a place and a byte are put into a message; then bytes as they come.
+    #[test]
+    fn whatever_is_read_can_be_written_and_read_again() {
+        fn check<T: Serialize + DeserializeOwned>(bytes: &[u8]) {
+            let Ok(message) = decode::<T>(bytes) else { return };
+            let written = encode(&message).expect("what was read can be written");
+            let read: T = decode(&written).expect("what was written can be read");
+            assert_eq!(encode(&read).expect("again"), written);
+        }
+        let vote = Vote::new(3, 1);
+        let ask = encode(&RaftRequest::Vote(VoteRequest::new(vote, None))).expect("plain data");
+        let seeds = [encode(&append()).expect("plain data"), ask];
+        bolero::check!().with_test_time(std::time::Duration::from_secs(5)).with_max_len(256).for_each(
+            |plan: &[u8]| {
+                for seed in &seeds {
+                    let mut bytes = seed.clone();
+                    for &[at, byte] in plan.as_chunks().0 {
+                        let at = HEADER_BYTES + usize::from(at) % (bytes.len() - HEADER_BYTES);
+                        bytes[at] = byte;
+                    }
+                    check::<RaftRequest>(&bytes);
+                    check::<RaftReply>(&bytes);
+                }
+                let raw = [&seeds[0][..HEADER_BYTES], plan].concat();
+                check::<RaftRequest>(&raw);
+                check::<RaftReply>(&raw);
+            },
+        );
+    }
 }

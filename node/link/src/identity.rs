@@ -266,7 +266,8 @@ impl Identity {
         self.not_after_ms
     }
 
-    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+    /// The certificate chain, own certificate first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.chain
     }
 
