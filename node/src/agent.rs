@@ -2,15 +2,20 @@
 //! what it wants done.
 //!
 //! ```text
-//!   one turn:  link events, frames the protocol has room for, device events, lease, view, time
+//!   one turn:  lease, view, link events, frames the protocol has room for
+//!              -> NodeProto -> ingress -> pumps -> devices -> pumps -> device events, time
 //!              -> NodeProto -> actions, in order -> links, pumps, membership
-//!              -> ingress -> pumps
 //! ```
 //!
 //! Every source of a turn is bounded (`FRAMES_PER_TURN`, the pump's backlog, the links' channels), so no source starves another, and
 //! the loop lets the connections' own tasks run between two turns. It turns at least every [`TURN_MAX`].
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    task::{Wake, Waker},
+    time::Duration,
+};
 
 use ringfleet_abi::{DeviceIndex, Envelope, Status};
 use ringfleet_env::{Env, Instant};
@@ -24,7 +29,7 @@ use crate::{
     error::NodeError,
     links::{Link, LinkEvent, Links},
     membership::{Membership, Report, Request},
-    pump::{DeviceEvent, Pump, STOP_LIMIT},
+    pump::{DeviceEvent, Next, Pump, STOP_LIMIT},
     shared::Shared,
 };
 
@@ -42,6 +47,19 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(3);
 const STOP_MARGIN: Duration = Duration::from_secs(1);
 /// The loop shows itself to the health port at most so often, and once more this long after it has come to rest.
 const SHOW_EVERY: Duration = Duration::from_millis(20);
+
+/// Wakes the loop of whoever waits for this.
+struct Notifier(Arc<Notify>);
+
+impl Wake for Notifier {
+    fn wake(self: Arc<Self>) {
+        self.0.notify_one();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.notify_one();
+    }
+}
 
 /// Why a loop ended.
 #[derive(Debug)]
@@ -66,6 +84,10 @@ pub struct Agent {
     pumps: Vec<Pump>,
     membership: Membership,
     notify: Arc<Notify>,
+    /// Wakes this loop; what devices have.
+    waker: Waker,
+    /// When pumps want their turn, at the latest.
+    pumps_at: Instant,
     shared: Arc<Shared>,
     view: Option<Arc<NodeView>>,
     applied_index: u64,
@@ -115,6 +137,8 @@ impl Agent {
             dialler,
             pumps,
             membership,
+            waker: Waker::from(Arc::new(Notifier(notify.clone()))),
+            pumps_at: Instant::ZERO,
             notify,
             shared,
             view: None,
@@ -179,7 +203,7 @@ impl Agent {
     }
 
     fn wake_at(&self) -> Instant {
-        let mut latest = self.env.now() + TURN_MAX;
+        let mut latest = self.pumps_at.min(self.env.now() + TURN_MAX);
         if self.unshown {
             latest = latest.min(self.shown_at + SHOW_EVERY);
         }
@@ -197,13 +221,14 @@ impl Agent {
         let mut progress = self.take_membership(now);
         progress |= self.take_link_events(now);
         progress |= self.take_frames(now);
+        progress |= self.feed_devices();
+        progress |= self.turn_pumps();
         progress |= self.take_device_events(now);
         if self.proto.poll_timeout().is_some_and(|at| at <= now.mono_ns) {
             self.proto.handle_timeout(now);
             progress = true;
         }
         progress |= self.act(now);
-        progress |= self.feed_devices();
         // The actions may have made room for egress that the pumps will not announce again.
         progress || (self.proto.can_take_egress(now) > 0 && self.pumps.iter().any(Pump::has_events))
     }
@@ -398,6 +423,20 @@ impl Agent {
             let taken = self.proto.poll_ingress(pump.index(), &mut self.ingress, INGRESS_PER_TURN);
             progress |= taken > 0;
             pump.push_ingress(&mut self.ingress);
+        }
+        progress
+    }
+
+    /// Lets pumps without a thread of their own carry what there is; afterwards they wake this loop.
+    fn turn_pumps(&mut self) -> bool {
+        let mut progress = false;
+        self.pumps_at = Instant::FAR_FUTURE;
+        for pump in &mut self.pumps {
+            match pump.turn(&self.waker) {
+                Next::Now => progress = true,
+                Next::At(at) => self.pumps_at = self.pumps_at.min(at),
+                Next::Ended => {}
+            }
         }
         progress
     }

@@ -1,11 +1,11 @@
 //! The agent: the process of a node. One loop that owns the protocol and turns its actions into calls on devices and links.
 //!
 //! ```text
-//!   thread "membership"                      the agent's thread                    thread per device
-//!   +--------------------------+   view     +--------------------+   envelopes   +-------+    +---------+
-//!   | join, renew, watch       |----------->| Agent: NodeProto   |<------------->| Pump  |<-->| device  |
-//!   | health and metrics pages |   lease    | links (QUIC)       |   controls    +-------+    | workers |
-//!   +--------------------------+            +--------------------+                            +---------+
+//!   thread "membership"                      task of the agent                         thread per worker
+//!   +--------------------------+   view     +----------------------+   envelopes     +---------+
+//!   | join, renew, watch       |----------->| Agent: NodeProto     |<--------------->| device  |
+//!   | health and metrics pages |   lease    | links (QUIC), pumps  |   controls      | workers |
+//!   +--------------------------+            +----------------------+                 +---------+
 //! ```
 //!
 //! Leases and health have a thread, a socket and a connection of their own, so that load never looks like death (C2, C10).

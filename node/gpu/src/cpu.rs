@@ -31,7 +31,8 @@ pub enum StartError {
     System(#[from] io::Error),
 }
 
-/// A device of threads, or of tasks where there are no threads. Dropping it ends them; it waits for threads to end their round.
+/// A device of threads, or of tasks where there are no threads. Dropping it ends them; it waits for threads to end
+/// their round, a second at most.
 #[derive(Debug)]
 pub struct CpuDevice {
     port: Port,
@@ -114,9 +115,14 @@ impl Drop for CpuDevice {
         self.port.page().stop.store(true, Ordering::Release);
         self.port.wake_all();
         self.tasks.clear();
-        for thread in self.threads.drain(..) {
+        // A worker that is stuck in a handler is left to itself: it ends when it comes back, and nobody reads what it publishes (C2, C9).
+        for _ in 0..DROP_LOOKS_MAX {
             // A panic was caught in the thread and reported by `poll_status`.
-            let _ = thread.join();
+            self.threads.retain(|thread| !thread.is_finished());
+            if self.threads.is_empty() {
+                return;
+            }
+            thread::park_timeout(DROP_LOOK);
         }
     }
 }
@@ -241,6 +247,9 @@ fn build(
     Ok((port, made))
 }
 
+/// How often, and after which pauses, a device that is dropped looks whether its threads have ended: for a second.
+const DROP_LOOKS_MAX: usize = 5_000;
+const DROP_LOOK: Duration = Duration::from_micros(200);
 /// The longest sleep: the parking clock stands still in a suspended machine, the device's does not.
 const PARK_NS_MAX: u64 = 100_000_000;
 /// How long a worker waits for room in a ring before it looks again, first and at most.

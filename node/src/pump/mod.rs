@@ -16,11 +16,11 @@
 //! refusal published in between would be acknowledged as handled. It does not wait for a moment in which egress is empty: under
 //! steady load there may be none, and nothing would be acknowledged.
 //!
-//! **Who runs it.** The work is one function ([`Pumping::step`](work)) that does what there is to do and says when to be called again; it
-//! never waits. For a device that [wakes](Device::can_wake) whoever waits for it, a task of the agent's executor calls it: agent and pump
-//! then hand over to each other without a thread between them, an idle pump costs nothing, and a simulation drives it in virtual time.
-//! A device that cannot wake anybody has a thread, which spins for a bounded number of rounds and then sleeps in growing steps. Either
-//! way the agent wakes the pump when it has something for the device.
+//! **Who runs it.** The work is one function (`Pumping::step`) that does what there is to do and says when to be called again; it
+//! never waits. For a device that [wakes](Device::can_wake) whoever waits for it, the agent calls it in its own turns
+//! ([`Pump::turn`]): nothing lies between the two, an idle pump costs nothing, and a simulation drives both in virtual time. A device
+//! that cannot wake anybody has a thread, which spins for a bounded number of rounds and then sleeps in growing steps; the agent wakes
+//! it when it has something for the device.
 //!
 //! A device that is asked to stop and does not say that it has stopped within [`STOP_LIMIT`] is dropped all the same (C9): a
 //! worker that was lost takes no controls any more. Dropping a [`Pump`] asks its device to stop, too, without waiting.
@@ -39,10 +39,11 @@ use std::{
 };
 
 use ringfleet_abi::{Control, DeviceIndex, Envelope, Status, WorkerCounters, WorkerIndex};
-use ringfleet_env::{Env, TaskEnd};
+use ringfleet_env::{Env, Instant, TaskEnd};
 use ringfleet_gpu::Device;
 use tokio::sync::{Notify, oneshot};
 
+pub use self::work::Next;
 use self::work::Pumping;
 
 /// Envelopes from the device that may wait for the agent. Beyond it they stay in the device's rings.
@@ -117,20 +118,27 @@ pub struct Pump {
     index: DeviceIndex,
     workers: u16,
     shared: Arc<Shared>,
-    /// Says that pump and device have ended; dropped without a word by a pump that panicked.
-    ending: oneshot::Receiver<()>,
+    runs: Runs,
     ended: Option<TaskEnd>,
 }
 
+/// Who runs a pump.
+#[derive(Debug)]
+enum Runs {
+    /// The agent, by [`Pump::turn`].
+    InTurns(Box<Pumping>),
+    /// A thread, which says when it has ended; dropped without a word by one that panicked.
+    AsThread(oneshot::Receiver<()>),
+}
+
 impl Pump {
-    /// Starts the pump of `device`; it calls `agent.notify_one()` whenever it has put an event. Called on the executor that drives the
-    /// agent if the device can wake it.
+    /// Starts the pump of `device`. One that has a thread calls `agent.notify_one()` whenever it has put an event.
     ///
     /// # Errors
     /// If a thread is needed and cannot be started.
     pub fn start(env: &Env, index: DeviceIndex, device: Box<dyn Device>, agent: Arc<Notify>) -> io::Result<Self> {
         let workers = device.workers();
-        let as_task = device.can_wake() || !env.has_threads();
+        let in_turns = device.can_wake() || !env.has_threads();
         let shared = Arc::new(Shared {
             to_device: Mutex::default(),
             from_device: Mutex::default(),
@@ -139,16 +147,30 @@ impl Pump {
             pump: Mutex::default(),
             agent,
         });
-        let (end, ending) = oneshot::channel();
-        let pumping = Pumping::new(env, index, device, shared.clone(), end);
-        if as_task {
-            // It ends by itself: when it is stopped, or its handle is dropped.
-            env.spawn("pump", pumping.run_in_task()).detach();
+        let pumping = Pumping::new(env, index, device, shared.clone());
+        let runs = if in_turns {
+            Runs::InTurns(Box::new(pumping))
         } else {
-            // As above.
-            drop(env.spawn_thread(&format!("pump-{index}"), move || pumping.run_in_thread())?);
+            let (end, ending) = oneshot::channel();
+            // It ends by itself: when it is stopped, or its handle is dropped.
+            drop(env.spawn_thread(&format!("pump-{index}"), move || pumping.run_in_thread(end))?);
+            Runs::AsThread(ending)
+        };
+        Ok(Self { index, workers, shared, runs, ended: None })
+    }
+
+    /// Carries what there is to carry, if the pump has no thread for that. Call it again until it says [`Next::At`]: then `waker` is
+    /// woken when the device has something, and it is called again at that time at the latest.
+    pub fn turn(&mut self, waker: &Waker) -> Next {
+        let Runs::InTurns(pumping) = &mut self.runs else { return Next::At(Instant::FAR_FUTURE) };
+        if self.ended.is_some() {
+            return Next::Ended;
         }
-        Ok(Self { index, workers, shared, ending, ended: None })
+        let next = pumping.turn(waker);
+        if next == Next::Ended {
+            self.ended = Some(TaskEnd::Completed);
+        }
+        next
     }
 
     /// Which device of the node.
@@ -201,15 +223,18 @@ impl Pump {
         !lock(&self.shared.from_device).events.is_empty()
     }
 
-    /// The counters of every worker, at most a few milliseconds old; exact when the device is quiet.
+    /// The counters of every worker; those of a device whose pump has a thread are a few milliseconds old while it is busy.
     pub fn counters(&self) -> Vec<WorkerCounters> {
-        lock(&self.shared.counters).clone()
+        match &self.runs {
+            Runs::InTurns(pumping) => pumping.counters(),
+            Runs::AsThread(_) => lock(&self.shared.counters).clone(),
+        }
     }
 
     /// Whether the pump has ended though nobody stopped it: the device is gone.
     pub fn is_dead(&mut self) -> bool {
-        if self.ended.is_none() {
-            self.ended = match self.ending.try_recv() {
+        if let (Runs::AsThread(ending), None) = (&mut self.runs, self.ended) {
+            self.ended = match ending.try_recv() {
                 Ok(()) => Some(TaskEnd::Completed),
                 Err(oneshot::error::TryRecvError::Closed) => Some(TaskEnd::Panicked),
                 Err(oneshot::error::TryRecvError::Empty) => None,
@@ -227,12 +252,15 @@ impl Pump {
     /// Stops the device and waits for pump and workers.
     pub async fn stop(mut self) -> TaskEnd {
         self.ask_to_stop();
-        if self.is_dead() {
-            return self.ended.unwrap_or(TaskEnd::Completed);
+        if let Some(ended) = self.ended {
+            return ended;
         }
-        match (&mut self.ending).await {
-            Ok(()) => TaskEnd::Completed,
-            Err(_) => TaskEnd::Panicked,
+        match std::mem::replace(&mut self.runs, Runs::AsThread(oneshot::channel().1)) {
+            Runs::AsThread(ending) => ending.await.map_or(TaskEnd::Panicked, |()| TaskEnd::Completed),
+            Runs::InTurns(pumping) => {
+                pumping.run_to_end().await;
+                TaskEnd::Completed
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The work of a pump, without a thread or a wait, and the two that call it.
+//! The work of a pump, without a thread or a wait, and the thread that calls it for devices which wake nobody.
 
 use std::{
     collections::VecDeque,
@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ringfleet_abi::{Control, DeviceIndex, Envelope, Status, WorkerIndex};
+use ringfleet_abi::{Control, DeviceIndex, Envelope, Status, WorkerCounters, WorkerIndex};
 use ringfleet_env::{Env, Instant, thread_waker};
 use ringfleet_gpu::Device;
 use tokio::sync::oneshot;
@@ -32,12 +32,10 @@ const SLEEP_BUSY_MAX: Duration = Duration::from_micros(200);
 const SLEEP_IDLE_MAX: Duration = Duration::from_millis(2);
 /// A pump that never sleeps refreshes the counters once in so many rounds.
 const COUNTERS_EVERY_ROUNDS: u32 = 256;
-/// Rounds of one turn of a pump that is a task, before others have their turn.
-const ROUNDS_PER_POLL: usize = 4;
 
 /// When a pump's work is to be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Next {
+pub enum Next {
     /// At once: there was something to do.
     Now,
     /// Then, or when agent or device wake it.
@@ -52,7 +50,6 @@ pub(super) struct Pumping {
     index: DeviceIndex,
     device: Box<dyn Device>,
     shared: Arc<Shared>,
-    end: Option<oneshot::Sender<()>>,
     ingress: Vec<Envelope>,
     ingress_at: usize,
     controls: VecDeque<Control>,
@@ -73,20 +70,13 @@ pub(super) struct Pumping {
 }
 
 impl Pumping {
-    pub(super) fn new(
-        env: &Env,
-        index: DeviceIndex,
-        device: Box<dyn Device>,
-        shared: Arc<Shared>,
-        end: oneshot::Sender<()>,
-    ) -> Self {
+    pub(super) fn new(env: &Env, index: DeviceIndex, device: Box<dyn Device>, shared: Arc<Shared>) -> Self {
         let workers = usize::from(device.workers());
         Self {
             env: env.clone(),
             index,
             device,
             shared,
-            end: Some(end),
             ingress: Vec::new(),
             ingress_at: 0,
             controls: VecDeque::new(),
@@ -105,60 +95,46 @@ impl Pumping {
     }
 
     /// Runs on a thread that it has for itself.
-    pub(super) fn run_in_thread(mut self) {
+    pub(super) fn run_in_thread(mut self, end: oneshot::Sender<()>) {
         let waker = thread_waker();
         loop {
             match self.turn(&waker) {
                 Next::Now => std::hint::spin_loop(),
                 Next::At(at) => std::thread::park_timeout(at.saturating_since(self.env.now())),
-                Next::Ended => return self.finish(),
+                Next::Ended => break,
             }
         }
+        let agent = self.shared.agent.clone();
+        drop(self);
+        // Nobody listens any more to a pump whose handle was dropped.
+        let _ = end.send(());
+        agent.notify_one();
     }
 
-    /// Runs as a task, beside the agent.
-    pub(super) async fn run_in_task(mut self) {
+    /// Goes on, without the agent, until the device has stopped; then drops it.
+    pub(super) async fn run_to_end(mut self: Box<Self>) {
         let env = self.env.clone();
-        let mut timer_at = env.now();
-        let mut timer = env.timer(timer_at);
+        let mut timer = env.timer(env.now());
         poll_fn(|cx| {
-            for _ in 0..ROUNDS_PER_POLL {
-                let at = match self.turn(cx.waker()) {
-                    Next::Now => continue,
-                    Next::At(at) => at,
-                    Next::Ended => return Poll::Ready(()),
-                };
-                // A timer that is due earlier costs one look more; setting it with every sleep would cost more.
-                if timer_at > at || timer_at <= env.now() {
-                    timer_at = at;
+            match self.turn(cx.waker()) {
+                Next::Ended => return Poll::Ready(()),
+                Next::Now => cx.waker().wake_by_ref(),
+                Next::At(at) => {
                     timer.as_mut().reset(at);
+                    if timer.as_mut().poll(cx).is_ready() {
+                        cx.waker().wake_by_ref();
+                    }
                 }
-                if timer.as_mut().poll(cx).is_pending() {
-                    return Poll::Pending;
-                }
-                timer_at = Instant::ZERO;
             }
-            cx.waker().wake_by_ref();
             Poll::Pending
         })
         .await;
         // Dropping a device waits for the round that its workers are in.
-        env.run_blocking(move || self.finish()).await;
-    }
-
-    /// Drops the device and says that everything has ended.
-    fn finish(self) {
-        let Self { device, shared, end, .. } = self;
-        drop(device);
-        if let Some(end) = end {
-            // Nobody listens any more to a pump whose handle was dropped.
-            let _ = end.send(());
-        }
-        shared.agent.notify_one();
+        env.run_blocking(move || drop(self)).await;
     }
 
     /// A step, and before it says to sleep: it names who is to be woken, and looks again.
-    fn turn(&mut self, waker: &Waker) -> Next {
+    pub(super) fn turn(&mut self, waker: &Waker) -> Next {
         let next = self.step(self.env.now());
         if !matches!(next, Next::At(_)) {
             return next;
@@ -175,7 +151,7 @@ impl Pumping {
     }
 
     /// Does what there is to do, without waiting, and says when to be called again.
-    pub(super) fn step(&mut self, now: Instant) -> Next {
+    fn step(&mut self, now: Instant) -> Next {
         if self.check_at <= now {
             self.check_at = now + LOOK_EVERY;
             self.device.check_workers(now.as_ns());
@@ -198,7 +174,6 @@ impl Pumping {
             return Next::Now;
         }
         if self.device.can_wake() {
-            self.refresh_counters();
             return Next::At(now + if self.has_leftovers() { RETRY_AFTER } else { LOOK_EVERY });
         }
         self.idle_rounds = self.idle_rounds.saturating_add(1);
@@ -308,10 +283,18 @@ impl Pumping {
         }
     }
 
+    /// The counters of every worker, as they are now.
+    pub(super) fn counters(&self) -> Vec<WorkerCounters> {
+        (0..self.done_read.len()).map(|worker| self.device.counters(WorkerIndex(worker as u16))).collect()
+    }
+
     fn refresh_counters(&self) {
-        let mut counters = lock(&self.shared.counters);
-        for (worker, copy) in counters.iter_mut().enumerate() {
-            *copy = self.device.counters(WorkerIndex(worker as u16));
-        }
+        *lock(&self.shared.counters) = self.counters();
+    }
+}
+
+impl std::fmt::Debug for Pumping {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pumping").field("device", &self.index).finish_non_exhaustive()
     }
 }
