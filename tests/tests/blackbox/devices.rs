@@ -55,7 +55,7 @@ async fn ready(cluster: &TestCluster, node: &str) -> Result<String> {
 fn actors_in_device_processes_keep_order_and_lose_nothing() {
     run(async |env| -> Result<()> {
         let devices = vec!["process:cpu:2".to_owned(), "process:cpu:1+process:cpu:1".to_owned(), "cpu:2".to_owned()];
-        let mut cluster = TestCluster::start(&env, BINARY, |config| config.devices = devices).await?;
+        let cluster = TestCluster::start(&env, BINARY, |config| config.devices = devices).await?;
         let mut streams = Streams::prepare(&cluster, 32).await?;
         streams.send(500).await?;
         streams.check(&cluster).await?;
@@ -68,7 +68,7 @@ fn actors_in_device_processes_keep_order_and_lose_nothing() {
 #[test]
 fn a_killed_device_comes_back_and_one_that_dies_twice_waits_until_it_is_cleared() {
     run(async |env| -> Result<()> {
-        let mut cluster = TestCluster::start(&env, BINARY, |config| {
+        let cluster = TestCluster::start(&env, BINARY, |config| {
             (config.coordinators, config.nodes) = (1, 2);
             config.devices = vec!["process:cpu:2".to_owned(); 2];
         })

@@ -2,9 +2,9 @@
 
 use ringfleet_link::{ClusterCa, PeerId, Role as LinkRole, Validity};
 use ringfleet_proto::control::{
-    ActorSet, AdminAnswer, AdminReply, AdminRequest, AdminVerb, ControlMessage, DeviceKind, DeviceReport, Failure,
-    FieldReport, Joined, Keys, Load, MessageReport, NodeAnswer, NodeReply, NodeRequest, RefusalCode, Released, Scalar,
-    SetChange, TypeInfo, TypeReport, decode, encode, peek_kind,
+    ActorSet, AdminAnswer, AdminReply, AdminRequest, AdminVerb, ClockSample, ControlMessage, DeviceKind, DeviceReport,
+    Failure, FieldReport, Joined, Keys, Load, MessageReport, NodeAnswer, NodeReply, NodeRequest, RefusalCode, Released,
+    Scalar, SetChange, TypeInfo, TypeReport, decode, encode, peek_kind,
 };
 
 use crate::node::view;
@@ -34,7 +34,9 @@ pub fn type_report() -> TypeReport {
 fn node_requests() -> Vec<NodeRequest> {
     let shards = vec![Released { set: 1, index: 2, epoch: 3 }; 3];
     let devices = vec![DeviceReport { index: 0, kind: DeviceKind::Cpu, workers: 2, memory_bytes: 1 << 30 }; 2];
+    let sample = ClockSample { coordinator: 1, number: 2, offset_ms: -3, error_ms: 4 };
     vec![
+        NodeRequest::ReadClock,
         NodeRequest::Join {
             cluster: "test".into(),
             name: "n1".into(),
@@ -43,9 +45,16 @@ fn node_requests() -> Vec<NodeRequest> {
             http_addr: "127.0.0.1:7401".into(),
             devices,
             types: vec![type_report()],
+            clock: None,
             deadline_ms: 5,
         },
-        NodeRequest::Renew { incarnation: 1, applied_index: 2, wall_ms: 3, load: Load::default(), deadline_ms: 5 },
+        NodeRequest::Renew {
+            incarnation: 1,
+            applied_index: 2,
+            clock: Some(sample),
+            load: Load::default(),
+            deadline_ms: 5,
+        },
         NodeRequest::ReportReleased { incarnation: 1, shards, deadline_ms: 5 },
         NodeRequest::LookupSession { incarnation: 1, session: 2, deadline_ms: 5 },
     ]

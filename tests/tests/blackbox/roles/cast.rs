@@ -15,8 +15,8 @@ use ringfleet_link::{
     Alpn, ClusterCa, ConnectError, Connection, Endpoint, Expect, Identity, LinkConfig, Role as LinkRole, Validity, file,
 };
 use ringfleet_proto::control::{
-    AdminReply, Failure, Joined, MessageKind, NodeAnswer, NodeReply, RefusalCode, Role, Verb, allowed, decode, encode,
-    peek_kind,
+    AdminReply, ClockSample, Failure, Joined, MessageKind, NodeAnswer, NodeReply, RefusalCode, Role, Verb, allowed,
+    decode, encode, peek_kind,
 };
 use ringfleet_tests::cluster::{PATIENCE, TestCluster};
 
@@ -225,8 +225,17 @@ impl<'a> Cast<'a> {
     pub async fn understudy(&mut self) -> Result<Joined> {
         let leader = self.leader.clone();
         let connection = self.connection(Role::Node, UNDERSTUDY, &leader).await?;
-        let reply = connection.call(encode(&join(UNDERSTUDY, "127.0.0.1:9"))?, PATIENCE).await?;
-        match decode::<NodeReply>(&reply)? {
+        let ask = async |clock| -> Result<NodeReply> {
+            let request = encode(&join(UNDERSTUDY, "127.0.0.1:9", clock))?;
+            Ok(decode::<NodeReply>(&connection.call(request, PATIENCE).await?)?)
+        };
+        let mut reply = ask(None).await?;
+        if let NodeReply::Answer(NodeAnswer::Clock(reading)) = reply {
+            // It runs on this machine, whose clock the coordinators have as well.
+            let sample = ClockSample::measure(0, reading, self.cluster.env.wall_ms(), reading.held_us);
+            reply = ask(Some(sample)).await?;
+        }
+        match reply {
             NodeReply::Answer(NodeAnswer::Joined(joined)) => Ok(joined),
             other => bail!("the join of {UNDERSTUDY} was answered by {other:?}"),
         }

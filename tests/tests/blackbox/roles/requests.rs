@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use ringfleet_proto::control::{
-    ActorSet, AdminRequest, AdminVerb, DeviceKind, DeviceReport, Keys, Load, NodeRequest, Released, Verb, encode,
+    ActorSet, AdminRequest, AdminVerb, ClockSample, DeviceKind, DeviceReport, Keys, Load, NodeRequest, Released, Verb,
+    encode,
 };
 
 /// What requests name.
@@ -40,10 +41,11 @@ pub fn requests(verb: Verb, about: &Targets) -> Result<Vec<Vec<u8>>> {
     let set = about.set.clone();
     match verb {
         Verb::Raft => Ok(vec![ringfleet_coordinator::raft::ping()]),
-        Verb::Join => node(join(&about.node, "127.0.0.1:9")),
+        Verb::ReadClock => node(NodeRequest::ReadClock),
+        Verb::Join => node(join(&about.node, "127.0.0.1:9", None)),
         Verb::Renew => {
             let (applied_index, load) = (0, Load::default());
-            node(NodeRequest::Renew { incarnation, applied_index, wall_ms: 1, load, deadline_ms })
+            node(NodeRequest::Renew { incarnation, applied_index, clock: None, load, deadline_ms })
         }
         Verb::WatchView => node(NodeRequest::WatchView { incarnation, have_index: 0, wait_ms: 0 }),
         Verb::ReportReleased => {
@@ -75,8 +77,9 @@ pub fn requests(verb: Verb, about: &Targets) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-/// A node without actor types, which gets no shard, joins; repeating it gives the same incarnation.
-pub fn join(name: &str, data_addr: &str) -> NodeRequest {
+/// A node without actor types, which gets no shard, joins; repeating it gives the same incarnation. Without a measurement of its clock it
+/// is answered by a reading of the leader's.
+pub fn join(name: &str, data_addr: &str, clock: Option<ClockSample>) -> NodeRequest {
     NodeRequest::Join {
         cluster: "test".to_owned(),
         name: name.to_owned(),
@@ -85,6 +88,7 @@ pub fn join(name: &str, data_addr: &str) -> NodeRequest {
         http_addr: "127.0.0.1:9".to_owned(),
         devices: vec![DeviceReport { index: 0, kind: DeviceKind::Cpu, workers: 1, memory_bytes: 1 << 20 }],
         types: Vec::new(),
+        clock,
         deadline_ms: DEADLINE_MS,
     }
 }
