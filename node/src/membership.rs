@@ -19,7 +19,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ringfleet_abi::{Incarnation, NodeId, SessionId};
+use ringfleet_abi::{DeviceIndex, Incarnation, NodeId, SessionId};
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::control::{
     ClockReading, ClockSample, Failure, Joined, Load, NodeAnswer, NodeRequest, NodeView, RefusalCode, Released,
@@ -64,11 +64,32 @@ pub struct ClockState {
     pub quarantine_ms: Option<i64>,
 }
 
+/// A device's loss or return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceChange {
+    /// Which.
+    pub device: DeviceIndex,
+    /// Its start within this incarnation, from 1: the one that was lost, or the new one.
+    pub generation: u32,
+    /// Whether it is up.
+    pub up: bool,
+}
+
+/// What is reported, one after the other.
+#[derive(Debug)]
+enum Told {
+    Released(Vec<Released>),
+    Device(DeviceChange),
+}
+
 /// What the agent asks of the coordinator.
 #[derive(Debug)]
 pub enum Request {
     /// These shards are flushed and no longer executed. Repeated until it is heard.
     Released(Vec<Released>),
+    /// A device was lost, or is back. Repeated until it is heard, after everything reported before it. What the agent must have done
+    /// before it says so stands in `ringfleet_proto::control::node`.
+    Device(DeviceChange),
     /// Whose is this session? `Err` says that it is not known or belongs to nobody.
     Session {
         /// The session.
@@ -286,12 +307,15 @@ impl Member {
         }
     }
 
-    async fn serve(self, mut requests: mpsc::Receiver<Request>, reports: mpsc::Sender<Vec<Released>>) {
+    async fn serve(self, mut requests: mpsc::Receiver<Request>, reports: mpsc::Sender<Told>) {
         while let Some(request) = requests.recv().await {
             match request {
                 Request::Released(shards) => {
                     // The reporter ends when this incarnation is fenced.
-                    let _ = reports.send(shards).await;
+                    let _ = reports.send(Told::Released(shards)).await;
+                }
+                Request::Device(change) => {
+                    let _ = reports.send(Told::Device(change)).await;
                 }
                 Request::Session { session, answer } => {
                     let member = self.clone();
@@ -317,11 +341,21 @@ impl Member {
         }
     }
 
-    /// Reports released shards one after the other, beside everything else: nobody waits for a report.
-    async fn report(self, mut reports: mpsc::Receiver<Vec<Released>>) {
-        while let Some(shards) = reports.recv().await {
-            for chunk in shards.chunks(ringfleet_proto::control::limits::RELEASED_MAX) {
-                if !self.report_released(chunk).await {
+    /// Reports one thing after the other, beside everything else: nobody waits for a report.
+    async fn report(self, mut reports: mpsc::Receiver<Told>) {
+        let (incarnation, deadline_ms) = (self.joined.incarnation, millis(REQUEST_DEADLINE));
+        while let Some(told) = reports.recv().await {
+            let requests: Vec<NodeRequest> = match told {
+                Told::Released(shards) => shards
+                    .chunks(ringfleet_proto::control::limits::RELEASED_MAX)
+                    .map(|chunk| NodeRequest::ReportReleased { incarnation, shards: chunk.to_vec(), deadline_ms })
+                    .collect(),
+                Told::Device(DeviceChange { device, generation, up }) => {
+                    vec![NodeRequest::ReportDevice { incarnation, device: device.0, generation, up, deadline_ms }]
+                }
+            };
+            for request in requests {
+                if !self.report_until_heard(&request).await {
                     return;
                 }
             }
@@ -329,21 +363,16 @@ impl Member {
     }
 
     /// Repeats it until it is heard; `false` if this incarnation is over.
-    async fn report_released(&self, shards: &[Released]) -> bool {
-        let request = NodeRequest::ReportReleased {
-            incarnation: self.joined.incarnation,
-            shards: shards.to_vec(),
-            deadline_ms: millis(REQUEST_DEADLINE),
-        };
-        while let Err(failure) = self.coordinators.call(&request, REQUEST_DEADLINE).await {
+    async fn report_until_heard(&self, request: &NodeRequest) -> bool {
+        while let Err(failure) = self.coordinators.call(request, REQUEST_DEADLINE).await {
             if self.fenced(&failure) {
                 return false;
             }
             if let Failure::Refused(refusal) = failure {
-                tracing::error!(%refusal, shards = shards.len(), "released shards refused; not reported again");
+                tracing::error!(%refusal, verb = %request.verb(), "a report was refused; not reported again");
                 return true;
             }
-            tracing::debug!(%failure, "released shards not reported");
+            tracing::debug!(%failure, verb = %request.verb(), "not reported");
             self.env.sleep(RETRY_AFTER).await;
         }
         true

@@ -11,7 +11,7 @@ use ringfleet_link::{Alpn, Endpoint, Expect, Role, RoleSet};
 use ringfleet_node::links::{Link, LinkEvent, Links, LinksConfig};
 use ringfleet_proto::{
     Lane, PeerIdentity,
-    control::{MemberView, NodeView},
+    control::{DeviceView, MemberView, NodeView},
     wire::{self, Hello},
 };
 use tokio::sync::{Notify, mpsc, watch};
@@ -36,7 +36,7 @@ fn member(node: u32) -> MemberView {
         incarnation: incarnation(node).0,
         data_addr: String::new(),
         http_addr: String::new(),
-        device_workers: vec![1],
+        devices: vec![DeviceView::joined(1, 1)],
     }
 }
 

@@ -11,12 +11,12 @@ use std::{
 };
 
 use common::{Answer, Cluster, Coordinator, LONG, run};
-use ringfleet_abi::SessionId;
+use ringfleet_abi::{DeviceIndex, SessionId};
 use ringfleet_env::Env;
 use ringfleet_link::Role;
 use ringfleet_node::{
     coordinators::Coordinators,
-    membership::{Membership, MembershipEnd, Request},
+    membership::{DeviceChange, Membership, MembershipEnd, Request},
 };
 use ringfleet_proto::control::{
     self, ClockReading, Failure, Joined, LeaderHint, NodeAnswer, NodeRequest, NodeView, RefusalCode, Released,
@@ -262,5 +262,47 @@ fn a_quarantined_node_says_its_clock_and_goes_on_when_it_is_let_go() {
         leased(&env, &mut member).await;
         let free = member.clock.wait_for(|clock| clock.quarantine_ms.is_none());
         env.timeout(LONG, free).await.expect("in time").expect("the membership lives");
+    });
+}
+
+#[test]
+fn a_device_s_loss_is_reported_until_it_is_heard_and_before_its_return() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let tries = Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let counter = tries.clone();
+        let coordinator = Coordinator::start(&cluster, "c1", move |request| {
+            let counter = counter.clone();
+            async move {
+                match request {
+                    NodeRequest::ReportDevice { up, .. } => Some(if counter.fetch_add(1, Ordering::AcqRel) < 2 {
+                        assert!(!up, "the loss goes first");
+                        Err(Failure::Unknown { message: "lost".to_owned() })
+                    } else {
+                        Ok(NodeAnswer::Done { index: 9 })
+                    }),
+                    request => leads(&request, 1),
+                }
+            }
+        });
+        let member = join(&env, &cluster, &[&coordinator]);
+        for (generation, up) in [(1, false), (2, true)] {
+            let change = DeviceChange { device: DeviceIndex(1), generation, up };
+            member.requests.send(Request::Device(change)).await.expect("the membership lives");
+        }
+        let reports = || {
+            let seen = coordinator.seen();
+            let report = |(_, request): &(_, NodeRequest)| match request {
+                NodeRequest::ReportDevice { incarnation: 7, device: 1, generation, up, .. } => Some((*generation, *up)),
+                _ => None,
+            };
+            seen.iter().filter_map(report).collect::<Vec<_>>()
+        };
+        let deadline = env.now() + LONG;
+        while reports().len() < 4 {
+            assert!(env.now() < deadline, "not reported: {:?}", reports());
+            env.sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(reports(), [(1, false), (1, false), (1, false), (2, true)]);
     });
 }

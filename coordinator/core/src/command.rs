@@ -83,6 +83,17 @@ record! {
             /// Which.
             shards: Vec<Released>,
         },
+        /// A device of a member was lost, or is back.
+        DeviceChanged {
+            /// Whose.
+            incarnation: u64,
+            /// Which.
+            device: u16,
+            /// Its start within the incarnation.
+            generation: u32,
+            /// Whether it is up.
+            up: bool,
+        },
         /// A new client session.
         OpenSession {
             /// Role in the client's certificate.
@@ -215,6 +226,10 @@ impl std::fmt::Display for Command {
             CommandBody::DeleteSet { set } => write!(f, "delete_set {set}"),
             CommandBody::ShardsReleased { incarnation, shards } => {
                 write!(f, "shards_released {} by {incarnation}", shards.len())
+            }
+            CommandBody::DeviceChanged { incarnation, device, generation, up } => {
+                let what = if *up { "back" } else { "lost" };
+                write!(f, "device {device} of {incarnation} is {what}, generation {generation}")
             }
             CommandBody::OpenSession { role, name } => write!(f, "open_session {role}/{name}"),
         }

@@ -34,6 +34,10 @@ impl ClusterState {
             let Some(member) = self.alive().find(|member| member.incarnation == owner.incarnation) else {
                 return Err(format!("C2: an owner that is not alive, {}", context()));
             };
+            let device = member.device_states.get(usize::from(owner.device));
+            if !device.is_some_and(|device| device.up && device.since_index <= record.since_index) {
+                return Err(format!("C2: an owner on a device that was lost, {}", context()));
+            }
             let workers = member.devices.get(usize::from(owner.device)).map_or(0, |device| device.workers);
             let report = member.actor_type(&set.document.spec.actor_type);
             let carries = report.is_some_and(|r| (r.code_hash, r.layout_hash) == (set.code_hash, set.layout_hash));

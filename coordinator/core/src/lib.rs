@@ -11,6 +11,7 @@
 //! | [`command`] | what can be in the log, and what comes of it |
 //! | [`state`] | the state and `apply` |
 //! | [`membership`] | nodes and their incarnations |
+//! | [`devices`] | devices that are lost and come back while their node lives |
 //! | [`sets`] | actor sets: apply, scale, delete |
 //! | [`shards`] | residences; the only place where epochs are raised |
 //! | [`planner`] | which worker a shard goes to, which shards move when a set is scaled |
@@ -39,6 +40,7 @@ macro_rules! record {
 pub mod clocks;
 #[allow(missing_docs, reason = "rkyv derives helper structs of enum variants without docs")]
 pub mod command;
+pub mod devices;
 pub mod invariants;
 pub mod leases;
 pub mod limits;
@@ -55,6 +57,7 @@ pub mod validate;
 
 pub use clocks::{ClockTable, Judgement};
 pub use command::{Command, CommandBody, CommandError, Outcome};
+pub use devices::DeviceState;
 pub use leases::{LeaseTable, NodeLiveness};
 pub use membership::{Member, MemberState};
 pub use sessions::Session;

@@ -11,6 +11,7 @@
 //! the placement index (`NodeView::fence`).
 
 use crate::command::Outcome;
+use crate::devices::DeviceState;
 use crate::limits::GONE_KEPT;
 use crate::state::ClusterState;
 use crate::validate;
@@ -52,8 +53,10 @@ record! {
         pub http_addr: String,
         /// How far its clock was off when it was quarantined, ms; `None`: it is not.
         pub quarantine_ms: Option<i64>,
-        /// Its devices.
+        /// Its devices, as they were when it joined.
         pub devices: Vec<DeviceReport>,
+        /// What became of them since, by index.
+        pub device_states: Vec<DeviceState>,
         /// Its actor types.
         pub types: Vec<TypeReport>,
     }
@@ -64,6 +67,12 @@ impl Member {
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.state == MemberState::Alive
+    }
+
+    /// Whether a device is up.
+    #[must_use]
+    pub fn is_up(&self, device: u16) -> bool {
+        self.device_states.get(usize::from(device)).is_some_and(|state| state.up)
     }
 
     /// The actor type of this name, if the node carries it.
@@ -119,6 +128,7 @@ impl ClusterState {
                 http_addr: http_addr.to_owned(),
                 quarantine_ms: None,
                 devices: devices.to_vec(),
+                device_states: vec![DeviceState::joined(index); devices.len()],
                 types: types.to_vec(),
             },
         );
@@ -152,7 +162,7 @@ impl ClusterState {
         member.state = state;
         member.since_index = index;
         self.view_index = index;
-        self.orphan_shards_of(index, incarnation);
+        self.orphan_shards(index, |owner| owner.incarnation == incarnation);
         self.place_pending(index);
         self.forget_gone();
         Outcome::Done

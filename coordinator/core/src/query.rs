@@ -1,5 +1,6 @@
 //! Views, directories and lists: what is told about the state (C1). The caller has made sure that the state is current.
 
+use crate::devices::DeviceState;
 use crate::leases::LeaseTable;
 use crate::membership::{Member, MemberState};
 use crate::sets::SetRecord;
@@ -7,8 +8,8 @@ use crate::shards::ShardRecord;
 use crate::state::ClusterState;
 use ringfleet_abi::{SetId, ShardId};
 use ringfleet_proto::control::{
-    AdminAnswer, ClusterStatus, Load, MemberView, NodeInfo, NodeState, NodeView, Refusal, RefusalCode, SetDetail,
-    SetInfo, SetView, ShardState, ShardView, TypeInfo,
+    AdminAnswer, ClusterStatus, DeviceReport, DeviceView, Load, MemberView, NodeInfo, NodeState, NodeView, Refusal,
+    RefusalCode, SetDetail, SetInfo, SetView, ShardState, ShardView, TypeInfo,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,8 +53,13 @@ fn member_view(member: &Member) -> MemberView {
         incarnation: member.incarnation,
         data_addr: member.data_addr.clone(),
         http_addr: member.http_addr.clone(),
-        device_workers: member.devices.iter().map(|device| device.workers).collect(),
+        devices: member.devices.iter().zip(&member.device_states).map(device_view).collect(),
     }
+}
+
+fn device_view((report, state): (&DeviceReport, &DeviceState)) -> DeviceView {
+    let DeviceState { generation, up, since_index } = *state;
+    DeviceView { workers: report.workers, generation, up, since_index }
 }
 
 fn set_view(record: &SetRecord) -> SetView {
@@ -147,6 +153,7 @@ impl ClusterState {
             data_addr: member.data_addr.clone(),
             http_addr: member.http_addr.clone(),
             devices: member.devices.clone(),
+            devices_lost: member.devices.iter().map(|d| d.index).filter(|&device| !member.is_up(device)).collect(),
             types: member.types.iter().map(|report| report.name.clone()).collect(),
             shards: self.shards().filter(owned).count() as u32,
             applied_index: live.applied_index(member.incarnation),

@@ -294,7 +294,7 @@ impl ClusterState {
             if !(allowed && carries) {
                 continue;
             }
-            for device in &member.devices {
+            for device in member.devices.iter().filter(|device| member.is_up(device.index)) {
                 for worker in 0..device.workers {
                     let worker =
                         Residence { node: member.node, device: device.index, worker, incarnation: member.incarnation };

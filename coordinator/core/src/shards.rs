@@ -4,7 +4,7 @@
 //!              settle: epoch + 1                    release
 //!   Pending ---------------------> Resident ------------------------> Releasing
 //!      ^                              |                                   |
-//!      |<---- orphan: owner gone -----'------ orphan: owner gone ---------|
+//!      |<-- orphan: node or device gone --- orphan: node or device gone --|
 //!      |<---- released: the owner's own word, with the epoch -------------'
 //!   (a shard of a set that is being deleted is removed instead of becoming pending)
 //! ```
@@ -96,12 +96,12 @@ impl ClusterState {
         }
     }
 
-    /// Vacates everything that a gone incarnation owned.
-    pub(crate) fn orphan_shards_of(&mut self, index: u64, incarnation: u64) {
+    /// Vacates everything that a gone incarnation, or a lost device, owned.
+    pub(crate) fn orphan_shards(&mut self, index: u64, gone: impl Fn(&Residence) -> bool) {
         let orphans: Vec<ShardId> = self
             .shards
             .iter()
-            .filter(|(_, record)| record.owner.is_some_and(|owner| owner.incarnation == incarnation))
+            .filter(|(_, record)| record.owner.as_ref().is_some_and(&gone))
             .map(|(&packed, _)| ShardId::unpack(packed))
             .collect();
         for shard in orphans {

@@ -89,6 +89,9 @@ impl ClusterState {
             }
             CommandBody::DeleteSet { set } => self.delete_set(index, set),
             CommandBody::ShardsReleased { incarnation, shards } => self.shards_released(index, *incarnation, shards),
+            CommandBody::DeviceChanged { incarnation, device, generation, up } => {
+                self.device_changed(index, *incarnation, *device, *generation, *up)
+            }
             CommandBody::OpenSession { role, name } => self.open_session(*role, name),
         }
         .into()

@@ -1,4 +1,5 @@
 mod clocks;
+mod devices;
 mod helpers;
 mod histories;
 mod leases;

@@ -88,6 +88,12 @@ impl Service {
                 let body = CommandBody::ShardsReleased { incarnation, shards };
                 self.act(caller, incarnation, body, self.deadline(deadline_ms)).await
             }
+            NodeRequest::ReportDevice { incarnation, device, generation, up, deadline_ms } => {
+                let body = CommandBody::DeviceChanged { incarnation, device, generation, up };
+                let answer = self.act(caller, incarnation, body, self.deadline(deadline_ms)).await?;
+                tracing::warn!(node = caller.name, device, generation, up, "a device was lost or is back");
+                Ok(answer)
+            }
             NodeRequest::Leave { incarnation, deadline_ms } => {
                 let body = CommandBody::Leave { incarnation };
                 self.act(caller, incarnation, body, self.deadline(deadline_ms)).await

@@ -459,3 +459,40 @@ fn a_leader_whose_own_clock_is_off_quarantines_nobody() {
         assert_eq!(code(refused), RefusalCode::ClockOff, "who agrees with the wrong leader is wrong");
     });
 }
+
+#[test]
+fn a_lost_device_moves_its_shards_and_keeps_its_node() {
+    with_cluster(1, |_, cluster| async move {
+        let kept = cluster.join("n1", 1).await.unwrap();
+        let other = cluster.join("n2", 1).await.unwrap();
+        cluster.create(1, "a").await.unwrap();
+        let report = |incarnation, generation, up| NodeRequest::ReportDevice {
+            incarnation,
+            device: 0,
+            generation,
+            up,
+            deadline_ms: 1000,
+        };
+        let Ok(NodeAnswer::Done { index }) = cluster.node_operate("n1", report(kept.incarnation, 1, false)).await
+        else {
+            panic!()
+        };
+        let view = cluster.directory().await;
+        assert!(view.index >= index && view.members.len() == 2);
+        assert!(view.shards.iter().all(|shard| shard.incarnation == other.incarnation), "C10: placed elsewhere");
+        assert_eq!(view.shards.iter().filter(|shard| shard.epoch == 2).count(), 4, "C2");
+        let AdminAnswer::Nodes(nodes) = cluster.operate(0, AdminVerb::Nodes).await.unwrap() else { panic!() };
+        assert_eq!((nodes[0].state, nodes[0].devices_lost.as_slice()), (NodeState::Alive, &[0][..]));
+        let granted = cluster.node_operate("n1", renew(kept.incarnation)).await;
+        assert!(matches!(granted, Ok(NodeAnswer::Granted(_))), "the node keeps its lease");
+        assert_eq!(
+            code(cluster.node_ask("c1", "n2", &report(kept.incarnation, 2, true)).await),
+            RefusalCode::Fenced,
+            "C11"
+        );
+        cluster.node_operate("n1", report(kept.incarnation, 2, true)).await.unwrap();
+        cluster.create(2, "b").await.unwrap();
+        let view = cluster.directory().await;
+        assert!(view.shards.iter().any(|shard| shard.incarnation == kept.incarnation), "it takes shards again");
+    });
+}

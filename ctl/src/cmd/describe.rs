@@ -98,7 +98,10 @@ async fn node(app: &App, name: &str) -> CtlResult {
         let devices: Vec<String> = info
             .devices
             .iter()
-            .map(|device| format!("{} {} workers", json!(device.kind).as_str().unwrap_or(""), device.workers))
+            .map(|device| {
+                let lost = if info.devices_lost.contains(&device.index) { " (lost)" } else { "" };
+                format!("{} {} workers{lost}", json!(device.kind).as_str().unwrap_or(""), device.workers)
+            })
             .collect();
         let load = &info.load;
         let clock = match info.clock_error_ms {

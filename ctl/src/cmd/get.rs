@@ -111,6 +111,9 @@ pub fn node_state(state: NodeState) -> &'static str {
 pub fn node_words(node: &NodeInfo) -> String {
     if node.quarantined {
         format!("quarantined (clock {:+} ms)", node.clock_offset_ms)
+    } else if node.state == NodeState::Alive && !node.devices_lost.is_empty() {
+        let lost: Vec<String> = node.devices_lost.iter().map(u16::to_string).collect();
+        format!("alive (lost device {})", lost.join(", "))
     } else {
         node_state(node.state).to_owned()
     }
@@ -335,6 +338,7 @@ mod tests {
             data_addr: "10.0.0.1:7001".to_owned(),
             http_addr: "10.0.0.1:7002".to_owned(),
             devices: Vec::new(),
+            devices_lost: vec![1, 2],
             types: Vec::new(),
             shards: 3,
             applied_index: 9,
@@ -350,6 +354,8 @@ n1    quarantined (clock +312 ms)   10.0.0.1:7001  0        3       0       0   
 ";
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(&nodes_table(std::slice::from_ref(&node))), words(expected));
-        assert_eq!(node_words(&NodeInfo { quarantined: false, ..node }), "alive");
+        let free = NodeInfo { quarantined: false, ..node };
+        assert_eq!(node_words(&free), "alive (lost device 1, 2)");
+        assert_eq!(node_words(&NodeInfo { devices_lost: Vec::new(), ..free }), "alive");
     }
 }

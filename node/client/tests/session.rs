@@ -15,8 +15,8 @@ use ringfleet_client::{AskError, CallError, Client, ClientConfig, RefusedReason,
 use ringfleet_env::{Env, TaskHandle};
 use ringfleet_link::{Alpn, ClusterCa, Connection, Endpoint, LinkConfig, Role, RoleSet, Validity};
 use ringfleet_proto::control::{
-    AdminAnswer, AdminReply, AdminRequest, AdminVerb, Directory, Durability, Failure, Keys, LeaderHint, MemberView,
-    RefusalCode, Restart, SetState, SetView, ShardState, ShardView, decode as decode_control, encode,
+    AdminAnswer, AdminReply, AdminRequest, AdminVerb, DeviceView, Directory, Durability, Failure, Keys, LeaderHint,
+    MemberView, RefusalCode, Restart, SetState, SetView, ShardState, ShardView, decode as decode_control, encode,
 };
 use ringfleet_proto::wire::{Answer, AnswersWriter, Frame, Hello, RepliesWriter, decode, encode_hello};
 use ringfleet_proto::{PeerIdentity, Source};
@@ -265,7 +265,7 @@ fn directory(node: &FakeNode) -> Directory {
             incarnation: 3,
             data_addr: node.addr.clone(),
             http_addr: String::new(),
-            device_workers: vec![1],
+            devices: vec![DeviceView::joined(1, 1)],
         }],
         sets: vec![SetView {
             set: SET.0,

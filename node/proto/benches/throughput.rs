@@ -12,7 +12,7 @@ use ringfleet_abi::{
     ActorId, Control, DeviceIndex, Envelope, Flags, Hlc, Incarnation, KeySpace, NodeId, SessionId, SetId, ShardId,
     Status, WorkerIndex,
 };
-use ringfleet_proto::control::view::{MemberView, SetState, SetView, ShardState, ShardView};
+use ringfleet_proto::control::view::{DeviceView, MemberView, SetState, SetView, ShardState, ShardView};
 use ringfleet_proto::control::{Durability, Keys, NodeView, Restart};
 use ringfleet_proto::wire::{Frame, decode};
 use ringfleet_proto::{
@@ -35,7 +35,7 @@ fn view() -> NodeView {
         incarnation: u64::from(node),
         data_addr: String::new(),
         http_addr: String::new(),
-        device_workers: vec![WORKERS],
+        devices: vec![DeviceView::joined(WORKERS, 1)],
     };
     let set = |set: u16| SetView {
         set,

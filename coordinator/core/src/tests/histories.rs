@@ -14,6 +14,7 @@ enum Step {
     Join { name: u8, workers: Vec<u16>, variant: u8 },
     Lose { at: u8 },
     Leave { at: u8 },
+    Device { at: u8, device: u16, generation: u32, up: bool },
     Quarantine { at: u8, offset_ms: Option<i64> },
     Apply { set: u8, actor_type: u8, shards: u16, workers: Option<u32>, operation: Option<u8> },
     Scale { set: u8, workers: u32, discard: bool },
@@ -29,6 +30,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0u8..6, workers(), 0u8..6).prop_map(|(name, workers, variant)| Step::Join { name, workers, variant }),
         2 => any::<u8>().prop_map(|at| Step::Lose { at }),
         1 => any::<u8>().prop_map(|at| Step::Leave { at }),
+        2 => (any::<u8>(), 0u16..2, 1u32..4, any::<bool>())
+            .prop_map(|(at, device, generation, up)| Step::Device { at, device, generation, up }),
         1 => (any::<u8>(), prop::option::of(-999i64..999)).prop_map(|(at, offset_ms)| Step::Quarantine { at, offset_ms }),
         3 => (0u8..4, 0u8..2, 1u16..20, prop::option::of(1u32..8), prop::option::of(0u8..8))
             .prop_map(|(set, actor_type, shards, workers, operation)| Step::Apply { set, actor_type, shards, workers, operation }),
@@ -59,6 +62,15 @@ fn take(cluster: &mut Cluster, step: &Step) {
         },
         Step::Leave { at } => match pick(cluster, *at) {
             Some(incarnation) => Command::plain(CommandBody::Leave { incarnation }),
+            None => return,
+        },
+        Step::Device { at, device, generation, up } => match pick(cluster, *at) {
+            Some(incarnation) => Command::plain(CommandBody::DeviceChanged {
+                incarnation,
+                device: *device,
+                generation: *generation,
+                up: *up,
+            }),
             None => return,
         },
         Step::Quarantine { at, offset_ms } => match pick(cluster, *at) {

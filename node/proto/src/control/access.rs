@@ -87,6 +87,8 @@ access_table! {
     WatchView       "watch_view"        [0 1 0 0 0];
     /// Report released shards.
     ReportReleased  "report_released"   [0 1 0 0 0];
+    /// Report that a device was lost, or is back.
+    ReportDevice    "report_device"     [0 1 0 0 0];
     /// Learn whose a session is.
     LookupSession   "lookup_session"    [0 1 0 0 0];
     /// Leave the cluster.
@@ -147,6 +149,7 @@ impl NodeRequest {
             NodeRequest::ReadClock => Verb::ReadClock,
             NodeRequest::WatchView { .. } => Verb::WatchView,
             NodeRequest::ReportReleased { .. } => Verb::ReportReleased,
+            NodeRequest::ReportDevice { .. } => Verb::ReportDevice,
             NodeRequest::LookupSession { .. } => Verb::LookupSession,
             NodeRequest::Leave { .. } => Verb::Leave,
         }

@@ -4,7 +4,7 @@ use super::*;
 use Verb::*;
 
 const COORDINATOR: &[Verb] = &[Raft];
-const NODE: &[Verb] = &[Join, Renew, ReadClock, WatchView, ReportReleased, LookupSession, Leave, Deliver];
+const NODE: &[Verb] = &[Join, Renew, ReadClock, WatchView, ReportReleased, ReportDevice, LookupSession, Leave, Deliver];
 const CLIENT: &[Verb] = &[Types, Directory, OpenSession, Tell, Ask];
 const VIEWER: &[Verb] = &[Nodes, Coordinators, Sets, Shards, Types, Describe, Directory, Status, Actors];
 const OPERATOR: &[Verb] = &[

@@ -124,6 +124,8 @@ wire! {
         pub http_addr: String,
         /// Its devices.
         pub devices: Vec<DeviceReport>,
+        /// Indices of devices that are lost and not back.
+        pub devices_lost: Vec<u16>,
         /// Names of its actor types.
         pub types: Vec<String>,
         /// Shards resident on it or being released by it.

@@ -41,7 +41,7 @@ fn view() -> NodeReply {
             incarnation: 4,
             data_addr: "a:1".into(),
             http_addr: "a:2".into(),
-            device_workers: vec![2, 4],
+            devices: vec![DeviceView::joined(2, 4), DeviceView::joined(4, 4)],
         }],
         sets: vec![],
         shards: vec![ShardView {

@@ -10,6 +10,30 @@
 //! A node computes the end of its lease from its own monotonic clock when it SENT the renewal, plus `lease_ms`: the
 //! leader starts counting later, so the leader's end is never before the node's (C2).
 //!
+//! **Devices (C2, C3, C10).** A device is lost by itself when its process or its memory is gone and the node is not. Its shards are placed
+//! elsewhere, at their next epochs, empty; the node's other devices keep theirs. Starts of a device within one incarnation are its
+//! *generations*, from 1 with the join:
+//!
+//! ```text
+//!   generation g is gone --> ReportDevice{g, up: false} ... a new process is ready --> ReportDevice{g + 1, up: true} --> shards may come
+//! ```
+//! Before it reports a loss, the agent must have made sure that generation g does nothing any more that anybody takes notice of, because
+//! the next owner may begin as soon as the log has the record:
+//! 1. every ring out of the device is closed by its readers, in the agent and in the node's other devices: what a killed process's
+//!    kernel still writes is ignored and counted;
+//! 2. nothing is accepted for its shards any more: senders are answered `Busy`, and nothing that was accepted is acknowledged;
+//! 3. nothing of its shards leaves any more: what the agent still has of their sends and replies is dropped and counted as lost.
+//!
+//! After the report has been answered `Done{index}`, and its view has that index:
+//! 1. residents of the lost device are forgotten at once, without a release: not reported as released, filters and all, so that a sender
+//!    that goes on in the old numbering is told `ChannelLost`, also where the shard's next residence is on another device of this node;
+//! 2. the node's own channels towards those shards are broken like those to a lost node's (the epoch in the view says so);
+//! 3. a new generation starts with no set, no shard and no route: sets are added and routes written as for a device that is new.
+//!
+//! A residence in a view belongs to the generation in which it began: those on a device whose `since_index` is before the
+//! [`DeviceView::since_index`](super::view::DeviceView::since_index) are over. In a view that has the record there are none. Reports may
+//! be repeated; what is older than what the log has is passed over.
+//!
 //! **Clocks (C6).** Every answer to a renewal carries the leader's clock, so that the node can measure its own against it; the next
 //! renewal says the result. A node whose clock is off is answered [`NodeAnswer::Quarantined`] instead of `Granted`: nothing else
 //! changes for it, and if its clock is right again before its lease has ended, it goes on at the same epochs. Otherwise it is
@@ -76,6 +100,19 @@ wire! {
             incarnation: u64,
             /// Which, with the epochs that ended.
             shards: Vec<Released>,
+            /// How long to wait for the answer.
+            deadline_ms: u32,
+        },
+        /// A device was lost, or is back; see the module's documentation.
+        ReportDevice {
+            /// Who.
+            incarnation: u64,
+            /// The device.
+            device: u16,
+            /// Its start within this incarnation, from 1: the one that was lost, or the new one.
+            generation: u32,
+            /// Whether it is up.
+            up: bool,
             /// How long to wait for the answer.
             deadline_ms: u32,
         },

@@ -5,7 +5,7 @@
 //! ```text
 //!   shard:  Pending --placed (epoch + 1)--> Resident --planned move--> Releasing --released--> Pending or Resident (epoch + 1)
 //!                                              |                           |
-//!                                              +------- node lost ---------+--> Pending or Resident elsewhere, empty
+//!                                              +-- node or device lost ----+--> Pending or Resident elsewhere, empty
 //! ```
 //! An incarnation is the index of the log record that admitted it, so a reader knows from its view alone whether an
 //! incarnation is alive ([`NodeView::fence`]), without a growing list of dead ones.
@@ -26,8 +26,31 @@ wire! {
         pub data_addr: String,
         /// Where it serves health and metrics, as `host:port`.
         pub http_addr: String,
-        /// Workers of each of its devices, by device index.
-        pub device_workers: Vec<u16>,
+        /// Its devices, by index.
+        pub devices: Vec<DeviceView>,
+    }
+}
+
+wire! {
+    /// A device of a live member.
+    #[derive(Copy)]
+    pub struct DeviceView {
+        /// Its workers.
+        pub workers: u16,
+        /// Its start within the incarnation that the log knows last, from 1.
+        pub generation: u32,
+        /// Whether that one is up. No shard lives on a device that is not.
+        pub up: bool,
+        /// The log index at which that became so. Residences on it began later.
+        pub since_index: u64,
+    }
+}
+
+impl DeviceView {
+    /// A device that came with its node's join.
+    #[must_use]
+    pub const fn joined(workers: u16, since_index: u64) -> Self {
+        Self { workers, generation: 1, up: true, since_index }
     }
 }
 

@@ -1,7 +1,7 @@
 use ringfleet_abi::{NodeId, SessionId, SetId, ShardIndex};
 
 use super::*;
-use crate::control::view::{MemberView, SetState, SetView, ShardState, ShardView};
+use crate::control::view::{DeviceView, MemberView, SetState, SetView, ShardState, ShardView};
 use crate::control::{Durability, Keys, NodeView, Restart};
 use crate::limits::EGRESS_RESERVE;
 use crate::wire::{Frame, RunHeader, decode};
@@ -21,7 +21,7 @@ fn view(index: u64, owner: Incarnation, epoch: u64, members: &[Incarnation]) -> 
         incarnation: incarnation.0,
         data_addr: String::new(),
         http_addr: String::new(),
-        device_workers: vec![1],
+        devices: vec![DeviceView::joined(1, 1)],
     };
     let set = SetView {
         set: 1,

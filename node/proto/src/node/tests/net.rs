@@ -9,7 +9,7 @@ use ringfleet_abi::{
 
 use super::device::{Checker, Device};
 use crate::action::Action;
-use crate::control::view::{MemberView, SetState, SetView, ShardState, ShardView};
+use crate::control::view::{DeviceView, MemberView, SetState, SetView, ShardState, ShardView};
 use crate::control::{Durability, Keys, NodeView, Restart};
 use crate::node::{DeviceConfig, NodeConfig, NodeProto};
 use crate::now::{NS_PER_MS, Now};
@@ -176,7 +176,7 @@ fn member(index: usize, incarnation: u64, devices: u16) -> MemberView {
         incarnation,
         data_addr: format!("{index}"),
         http_addr: String::new(),
-        device_workers: vec![2; usize::from(devices)],
+        devices: vec![DeviceView::joined(2, 1); usize::from(devices)],
     }
 }
 
