@@ -1,6 +1,5 @@
 //! Settings of a coordinator.
 
-use ringfleet_abi::hash::fnv1a32;
 use ringfleet_coordinator_core::limits::{LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN};
 use ringfleet_link::{Identity, LinkConfig};
 use serde::{Deserialize, Serialize};
@@ -18,14 +17,6 @@ pub struct Peer {
     pub name: String,
     /// Its address, as `host:port`.
     pub addr: String,
-}
-
-impl Peer {
-    /// Its number in the Raft group: it stays with the name.
-    #[must_use]
-    pub fn id(&self) -> u64 {
-        u64::from(fnv1a32(self.name.as_bytes()))
-    }
 }
 
 /// Times of the Raft group. A dead leader is missed after `election_ms_max` and a random time between the two bounds.
@@ -57,8 +48,8 @@ pub struct CoordinatorConfig {
     pub listen: SocketAddr,
     /// Where it serves health and metrics (TCP); absent: nowhere.
     pub http: Option<SocketAddr>,
-    /// All coordinators, itself included. The first start of a cluster takes its members from here; later only the
-    /// addresses count.
+    /// All coordinators, itself included. The first start of a cluster takes its members from here. Later it only says where this
+    /// coordinator is to be reached, and whom to ask first: who is a member stands in the log.
     pub peers: Vec<Peer>,
     /// Its certificate.
     pub identity: Identity,
@@ -95,9 +86,8 @@ impl CoordinatorConfig {
     /// The line.
     pub fn check(&self) -> Result<(), String> {
         let names: BTreeSet<&str> = self.peers.iter().map(|peer| peer.name.as_str()).collect();
-        let ids: BTreeSet<u64> = self.peers.iter().map(Peer::id).collect();
-        if names.len() != self.peers.len() || ids.len() != self.peers.len() {
-            return Err("two of the coordinators have the same name, or names with the same hash".to_owned());
+        if names.len() != self.peers.len() {
+            return Err("two of the coordinators have the same name".to_owned());
         }
         if !names.contains(self.name.as_str()) {
             return Err(format!("coordinator `{}` is not among the peers {}", self.name, list(&names)));

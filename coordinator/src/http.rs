@@ -46,7 +46,10 @@ async fn readyz(State(service): State<Arc<Service>>) -> (StatusCode, String) {
     match (leadership.failure, leadership.leader) {
         (Some(failure), _) => (StatusCode::SERVICE_UNAVAILABLE, format!("{failure}\n")),
         (None, Some(leader)) => (StatusCode::OK, format!("ok, {} leads\n", leader.name)),
-        (None, None) => (StatusCode::SERVICE_UNAVAILABLE, "no leader is known\n".to_owned()),
+        (None, None) => {
+            let why = service.group.waiting().unwrap_or_else(|| "no leader is known".to_owned());
+            (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n"))
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | [`config`] | settings and their trade-offs | |
 //! | [`run`](mod@run) | a coordinator as a whole | |
 //! | [`service`] | requests, authorisation, deadlines | C1, C4, C11 |
+//! | [`standing`] | founding the group, joining it, having been removed | C1 |
 //! | [`steward`] | what only the leader does: leases, losses | C2, C10 |
 //! | [`raft`] | the seam to openraft | C1 |
 //! | [`store`] | the log on disk | C1 |
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod raft;
 pub mod run;
 pub mod service;
+pub mod standing;
 pub mod steward;
 pub mod store;
 pub mod transport;

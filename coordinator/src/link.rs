@@ -1,4 +1,5 @@
-//! The transport over links: one connection to each other coordinator, dialled ahead of need.
+//! The transport over links: one connection to each other coordinator, dialled ahead of need, at the address in the log and, in
+//! turn, at the one that this coordinator was started with.
 //!
 //! An election must not wait for a handshake, so a task per coordinator keeps its connection open. Calls never dial: while
 //! there is no connection they fail at once, and openraft comes back.
@@ -21,6 +22,8 @@ use std::time::Duration;
 const DIAL_LIMIT: Duration = Duration::from_millis(500);
 /// Between a failed dial, or a lost connection, and the next dial.
 const DIAL_AGAIN: Duration = Duration::from_millis(100);
+/// Addresses that are tried for one coordinator. An older one is forgotten.
+const ADDRS_MAX: usize = 4;
 /// Between two looks at a connection.
 const PING_EVERY: Duration = Duration::from_millis(200);
 /// How long a connection may leave calls unanswered: several heartbeats, well below an election.
@@ -67,38 +70,78 @@ impl Dialled {
     }
 }
 
+/// A task that keeps one coordinator dialled, and the addresses that it tries in turn.
+#[derive(Debug)]
+struct Dialler {
+    addrs: Arc<Mutex<Vec<String>>>,
+    _task: TaskHandle,
+}
+
 /// Connections to the other coordinators.
 #[derive(Debug)]
 pub struct LinkTransport {
     env: Env,
+    endpoint: Endpoint,
+    own: String,
+    started_with: Vec<Peer>,
     connections: Connections,
-    /// Behind a lock only because a handle is not `Sync`.
-    _dialers: Mutex<Vec<TaskHandle>>,
+    /// By name.
+    dialers: Mutex<BTreeMap<String, Dialler>>,
 }
 
 impl LinkTransport {
     /// Starts to dial everybody but `own`.
     #[must_use]
     pub fn start(env: &Env, endpoint: &Endpoint, own: &str, peers: &[Peer]) -> Self {
-        let connections = Connections::default();
-        let others = peers.iter().filter(|peer| peer.name != own);
-        let dialers = others
-            .map(|peer| {
-                let dialer = keep_dialled(env.clone(), endpoint.clone(), peer.clone(), connections.clone());
-                env.spawn("dial-coordinator", dialer).abort_on_drop()
-            })
-            .collect();
-        Self { env: env.clone(), connections, _dialers: Mutex::new(dialers) }
+        let transport = Self {
+            env: env.clone(),
+            endpoint: endpoint.clone(),
+            own: own.to_owned(),
+            started_with: peers.to_vec(),
+            connections: Connections::default(),
+            dialers: Mutex::default(),
+        };
+        transport.follow(&[]);
+        transport
     }
 
     fn dialled(&self, peer: &Peer) -> Option<Dialled> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).get(&peer.name).cloned()
     }
+
+    /// Dials from now on, if it does not yet, at this address too.
+    fn dial_at(&self, dialers: &mut BTreeMap<String, Dialler>, peer: &Peer) {
+        if peer.name == self.own {
+            return;
+        }
+        let dialler = dialers.entry(peer.name.clone()).or_insert_with(|| {
+            let addrs = Arc::new(Mutex::new(vec![peer.addr.clone()]));
+            let (env, endpoint, connections) = (self.env.clone(), self.endpoint.clone(), self.connections.clone());
+            let task = keep_dialled(env, endpoint, peer.name.clone(), addrs.clone(), connections);
+            Dialler { addrs, _task: self.env.spawn("dial-coordinator", task).abort_on_drop() }
+        });
+        let mut addrs = dialler.addrs.lock().unwrap_or_else(PoisonError::into_inner);
+        if !addrs.contains(&peer.addr) {
+            addrs.insert(0, peer.addr.clone());
+            addrs.truncate(ADDRS_MAX);
+        }
+    }
 }
 
-async fn keep_dialled(env: Env, endpoint: Endpoint, peer: Peer, connections: Connections) {
+async fn keep_dialled(
+    env: Env,
+    endpoint: Endpoint,
+    name: String,
+    addrs: Arc<Mutex<Vec<String>>>,
+    connections: Connections,
+) {
     let mut told = String::new();
-    loop {
+    for turn in 0_usize.. {
+        let addr = {
+            let addrs = addrs.lock().unwrap_or_else(PoisonError::into_inner);
+            addrs.get(turn % addrs.len().max(1)).cloned().unwrap_or_default()
+        };
+        let peer = Peer { name: name.clone(), addr };
         match dial(&env, &endpoint, &peer).await {
             Ok(connection) => {
                 tracing::info!(peer = peer.name, "connected to a coordinator");
@@ -130,6 +173,16 @@ async fn dial(env: &Env, endpoint: &Endpoint, peer: &Peer) -> Result<Connection,
 }
 
 impl Transport for LinkTransport {
+    fn follow(&self, members: &[Peer]) {
+        let mut dialers = self.dialers.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = || self.started_with.iter().chain(members);
+        dialers.retain(|name, _| wanted().any(|peer| peer.name == *name));
+        let gone = |name: &String| !dialers.contains_key(name);
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| !gone(name));
+        // The log's addresses last, so that they are tried first.
+        wanted().for_each(|peer| self.dial_at(&mut dialers, peer));
+    }
+
     fn call<'a>(
         &'a self,
         peer: &'a Peer,
@@ -138,7 +191,11 @@ impl Transport for LinkTransport {
     ) -> BoxFuture<'a, Result<Vec<u8>, TransportError>> {
         Box::pin(async move {
             let unreachable = |reason: String| TransportError::Unreachable { peer: peer.name.clone(), reason };
-            let dialled = self.dialled(peer).ok_or_else(|| unreachable("no connection".to_owned()))?;
+            let Some(dialled) = self.dialled(peer) else {
+                // Somebody new, or at a new address: there will be a connection soon.
+                self.dial_at(&mut self.dialers.lock().unwrap_or_else(PoisonError::into_inner), peer);
+                return Err(unreachable("no connection".to_owned()));
+            };
             match dialled.connection.call(request, limit).await {
                 Ok(reply) => {
                     dialled.heard(&self.env);

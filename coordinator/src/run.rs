@@ -1,11 +1,12 @@
 //! A coordinator as a whole: folder, socket, group, services.
 
-use crate::config::{CoordinatorConfig, Peer};
+use crate::config::CoordinatorConfig;
 use crate::http;
 use crate::link::LinkTransport;
 use crate::metrics::Metrics;
 use crate::raft::{Group, GroupError};
 use crate::service::{Caller, Service};
+use crate::standing::Standing;
 use crate::steward::{Leases, Steward};
 use crate::store::{Owner, Store, StoreError};
 use ringfleet_env::{Env, TaskHandle};
@@ -94,7 +95,7 @@ pub async fn run_until(
 }
 
 impl Coordinator {
-    /// Starts a coordinator; it takes part in elections when this returns.
+    /// Starts a coordinator; it takes part in elections as soon as it is a member of the group.
     ///
     /// # Errors
     /// [`CoordinatorError`], one line.
@@ -107,16 +108,15 @@ impl Coordinator {
         let addr = endpoint.local_addr().map_err(|e| CoordinatorError::Config(e.to_string()))?;
         let owner = Owner { cluster: cluster.clone(), name: name.clone() };
         let disk = env.disk();
-        let opened = env.run_blocking(move || Store::open(&disk, &data_dir, &owner)).await?;
+        let new_id = new_id(&env);
+        let opened = env.run_blocking(move || Store::open(&disk, &data_dir, &owner, new_id)).await?;
         let transport = Arc::new(LinkTransport::start(&env, &endpoint, &name, &peers));
-        let id = Peer { name: name.clone(), addr: String::new() }.id();
-        let group = Arc::new(Group::start(&env, &cluster, id, &peers, timing, opened, transport).await?);
+        let group = Arc::new(Group::start(&env, &cluster, &name, &peers, timing, opened, transport).await?);
         let leases = Arc::new(Leases::default());
         let metrics = Arc::new(Metrics::new().map_err(|e| CoordinatorError::Config(e.to_string()))?);
         let service = Arc::new(Service {
             env: env.clone(),
             cluster: cluster.clone(),
-            peers,
             group: group.clone(),
             leases: leases.clone(),
             metrics,
@@ -132,9 +132,10 @@ impl Coordinator {
             None => None,
         };
         let (fatal, failed) = watch::channel(None);
+        let standing = Standing { env: env.clone(), group: group.clone(), fatal: fatal.clone() };
+        tasks.push(env.spawn("standing", standing.run()).abort_on_drop());
         let steward = Steward { env: env.clone(), group: group.clone(), leases, first: (cluster, lease_ms), fatal };
         tasks.push(env.spawn("steward", steward.run()).abort_on_drop());
-        group.initialize().await?;
         tracing::info!(name, %addr, "coordinator started");
         Ok(Self { env, group, service, endpoint, addr, http_addr, fatal: failed, tasks })
     }
@@ -186,6 +187,11 @@ impl Coordinator {
             let _ = self.env.timeout(GOODBYE_LIMIT, writer).await;
         }
     }
+}
+
+/// A number for a new data folder. 53 bits, so that every reader of JSON has it exactly; never 0.
+pub(crate) fn new_id(env: &Env) -> u64 {
+    1 + env.random_below((1 << 53) - 1)
 }
 
 async fn accept(env: Env, mut listener: Listener, service: Arc<Service>) {

@@ -204,7 +204,7 @@ impl Steward {
                 Err(_) => return false,
             }
         }
-        let clocks = self.group.read_clocks(0, FIRST_CLOCKS_LIMIT).await;
+        let clocks = self.group.tend_members(FIRST_CLOCKS_LIMIT).await;
         let state = self.group.published().state();
         let alive = state.alive().map(|member| member.incarnation);
         let table = LeaseTable::elected(state.lease_ms(), self.env.monotonic_ns(), alive);
@@ -311,9 +311,9 @@ impl Steward {
 /// Measures the other coordinators' clocks for as long as this one leads, and says when its own is the odd one out.
 async fn follow_clocks(env: Env, group: Arc<Group>, leases: Arc<Leases>) {
     let mut odd = false;
-    for number in 1.. {
+    loop {
         env.sleep(CLOCKS_EVERY).await;
-        let clocks = group.read_clocks(number, CLOCKS_EVERY).await;
+        let clocks = group.tend_members(CLOCKS_EVERY).await;
         let now_ns = env.monotonic_ns();
         leases.hear_coordinators(&clocks, now_ns);
         let own = leases.own_clock_offset_ms(now_ns);

@@ -33,6 +33,9 @@ pub enum TransportError {
 
 /// Calls to other coordinators.
 pub trait Transport: Send + Sync + Debug + 'static {
+    /// These are the members from now on: connections to them, and to whom this coordinator was started with, are kept.
+    fn follow(&self, members: &[Peer]);
+
     /// Sends `request` to `peer` and waits for its reply, for at most `limit`.
     fn call<'a>(
         &'a self,

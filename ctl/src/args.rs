@@ -74,6 +74,9 @@ pub enum Verb {
     Device(cmd::device::DeviceVerb),
     /// Run a coordinator in the foreground.
     Coordinator(cmd::coordinator::CoordinatorArgs),
+    /// Add coordinators to the cluster, and remove them.
+    #[command(subcommand)]
+    Coordinators(cmd::coordinators::CoordinatorsVerb),
     /// Create or change actor sets.
     Apply(cmd::apply::ApplyArgs),
     /// List nodes, coordinators, sets, shards or actors.

@@ -72,6 +72,7 @@ async fn dispatch(app: &App, verb: Verb) -> CtlResult {
         Verb::Node(args) => cmd::node::run(app, args).await,
         Verb::Device(verb) => cmd::device::run(app, &verb),
         Verb::Coordinator(args) => cmd::coordinator::run(app, args).await,
+        Verb::Coordinators(verb) => cmd::coordinators::run(app, &verb).await,
         Verb::Apply(args) => cmd::apply::run(app, &args).await,
         Verb::Get(verb) => cmd::get::run(app, &verb).await,
         Verb::Describe(verb) => cmd::describe::run(app, &verb).await,

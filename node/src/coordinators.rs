@@ -6,15 +6,18 @@
 //!
 //! **A killed leader.** Nothing says that it is gone. A renewal that is not answered within `DIAL_LIMIT` drops the connection,
 //! which ends the long poll on it, too; with a renewal every half second both ask another coordinator 1.25 s after the kill at
-//! the latest. The others may go on naming the dead one until they have elected another: an address that has just failed is not
+//! the latest. Coordinators come and go: the youngest view says who they are ([`Coordinators::learn`]). The others may go on naming the dead one until they have elected another: an address that has just failed is not
 //! dialled again for `FAILED_FOR`.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use ringfleet_env::{Env, Instant};
 use ringfleet_link::{Alpn, CallError, Connection, Endpoint, Expect, Role};
-use ringfleet_proto::control::{Failure, NodeAnswer, NodeReply, NodeRequest, decode, encode};
+use ringfleet_proto::control::{CoordinatorView, Failure, NodeAnswer, NodeReply, NodeRequest, decode, encode};
 use tokio::sync::Mutex;
 
 /// How long one dial may take.
@@ -29,7 +32,10 @@ const ROUND_PAUSE: Duration = Duration::from_millis(50);
 pub struct Coordinators {
     env: Env,
     endpoint: Endpoint,
-    addrs: Arc<[String]>,
+    /// The addresses that this process was started with.
+    configured: Arc<[String]>,
+    /// The addresses in the youngest view; shared by all callers. Locked for a copy.
+    learned: Arc<std::sync::Mutex<Vec<String>>>,
     /// Locked only while choosing and dialling, never during a call, and waited for no longer than the request.
     current: Arc<Mutex<Current>>,
 }
@@ -45,6 +51,8 @@ struct Current {
     hint: Option<String>,
     /// Where the next try begins in the list.
     next: usize,
+    /// Rounds of the list in vain.
+    rounds: usize,
     last_failure: Option<String>,
 }
 
@@ -52,7 +60,22 @@ impl Coordinators {
     /// A caller through `endpoint` of the coordinators at `addrs` (`host:port`, at least one).
     #[must_use]
     pub fn new(env: &Env, endpoint: Endpoint, addrs: &[String]) -> Self {
-        Self { env: env.clone(), endpoint, addrs: addrs.into(), current: Arc::default() }
+        Self { env: env.clone(), endpoint, configured: addrs.into(), learned: Arc::default(), current: Arc::default() }
+    }
+
+    /// These are the coordinators from now on, as the youngest view says. The addresses that this process was started with are tried again
+    /// only when none of these can be reached.
+    pub fn learn(&self, coordinators: &[CoordinatorView]) {
+        if !coordinators.is_empty() {
+            let addrs = coordinators.iter().map(|coordinator| coordinator.addr.clone()).collect();
+            *self.learned.lock().unwrap_or_else(PoisonError::into_inner) = addrs;
+        }
+    }
+
+    /// Whom to try, in turn.
+    fn list(&self, current: &Current) -> Vec<String> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if learned.is_empty() || current.rounds % 2 == 1 { self.configured.to_vec() } else { learned }
     }
 
     /// A caller of the same coordinators with a connection of its own: neither waits for the other's dials, nor loses its
@@ -170,6 +193,7 @@ impl Coordinators {
             Ok(connection) => {
                 current.connection = Some(connection.clone());
                 current.addr = addr;
+                current.rounds = 0;
                 Some(connection)
             }
             Err(failure) => {
@@ -178,7 +202,11 @@ impl Coordinators {
                     current.failed = Some((addr, self.env.now()));
                 }
                 current.last_failure = Some(failure);
-                let round_over = current.next >= self.addrs.len();
+                let round_over = current.next >= self.list(&current).len();
+                if round_over {
+                    current.next = 0;
+                    current.rounds += 1;
+                }
                 drop(current);
                 if round_over {
                     self.pause(deadline).await;
@@ -196,14 +224,15 @@ impl Coordinators {
         if let Some(hint) = current.hint.take().filter(good) {
             return hint;
         }
+        let list = self.list(current);
         for _ in 0..2 {
-            let at = current.next % self.addrs.len();
+            let at = current.next % list.len();
             current.next = at + 1;
-            if good(&self.addrs[at]) {
-                return self.addrs[at].clone();
+            if good(&list[at]) {
+                return list[at].clone();
             }
         }
-        self.addrs[current.next - 1].clone()
+        list[current.next - 1].clone()
     }
 
     async fn dial(&self, addr: &str, deadline: Instant) -> Result<Connection, String> {

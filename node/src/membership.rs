@@ -286,6 +286,7 @@ impl Member {
             };
             match self.coordinators.long_poll(&request, WATCH_WAIT + WATCH_MARGIN).await {
                 Ok(NodeAnswer::View(view)) if view.index > have_index => {
+                    self.coordinators.learn(&view.coordinators);
                     self.channels.view.send_replace(Some(Arc::new(view)));
                 }
                 // Usually long past; a coordinator that does not wait is not asked all the time.

@@ -135,9 +135,11 @@ impl Control {
             ..LinkConfig::for_addr(from.ip())
         };
         let endpoint = Endpoint::bind(&self.env, from, identity, link_config);
+        // One for all incarnations: what was learned of the coordinators is not forgotten.
+        let coordinators = endpoint.map(|endpoint| Coordinators::new(&self.env, endpoint, &self.config.coordinators));
         while let Some(join) = joins.recv().await {
-            let joined = match &endpoint {
-                Ok(endpoint) => self.join(endpoint, &join, &shared).await,
+            let joined = match &coordinators {
+                Ok(coordinators) => self.join(coordinators.clone(), &join, &shared).await,
                 Err(error) => Err(NodeError::Bind { reason: error.to_string() }),
             };
             // The agent has gone if nobody listens.
@@ -170,9 +172,8 @@ impl Control {
         best.ok_or_else(|| Failure::Unavailable { message: "the leader's clock was not read".to_owned() })
     }
 
-    async fn join(&self, endpoint: &Endpoint, join: &Join, shared: &Shared) -> Result<Membership, NodeError> {
+    async fn join(&self, coordinators: Coordinators, join: &Join, shared: &Shared) -> Result<Membership, NodeError> {
         let config = &self.config;
-        let coordinators = Coordinators::new(&self.env, endpoint.clone(), &config.coordinators);
         let request = |clock| NodeRequest::Join {
             cluster: config.cluster.clone(),
             name: config.name.clone(),

@@ -43,7 +43,13 @@ fn member(node: u32) -> MemberView {
 impl Node {
     fn start(env: &Env, cluster: &Cluster, node: u32) -> Self {
         let endpoint = cluster.endpoint(Role::Node, &format!("n{node}"));
-        let view = NodeView { index: 20, members: (1..=3).map(member).collect(), sets: Vec::new(), shards: Vec::new() };
+        let view = NodeView {
+            index: 20,
+            coordinators: Vec::new(),
+            members: (1..=3).map(member).collect(),
+            sets: Vec::new(),
+            shards: Vec::new(),
+        };
         let (view_tx, view) = watch::channel(Some(Arc::new(view)));
         let (requests, requests_rx) = mpsc::channel(8);
         let agent = Arc::new(Notify::new());

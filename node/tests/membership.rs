@@ -19,8 +19,8 @@ use ringfleet_node::{
     membership::{DeviceChange, Membership, MembershipEnd, Request},
 };
 use ringfleet_proto::control::{
-    self, ClockReading, Failure, Joined, LeaderHint, NodeAnswer, NodeRequest, NodeView, RefusalCode, Released,
-    RenewGranted, SessionIdentity,
+    self, ClockReading, CoordinatorView, Failure, Joined, LeaderHint, NodeAnswer, NodeRequest, NodeView, RefusalCode,
+    Released, RenewGranted, SessionIdentity,
 };
 use tokio::sync::oneshot;
 
@@ -32,7 +32,7 @@ fn granted() -> Answer {
 }
 
 fn view(index: u64) -> NodeView {
-    NodeView { index, members: Vec::new(), sets: Vec::new(), shards: Vec::new() }
+    NodeView { index, coordinators: Vec::new(), members: Vec::new(), sets: Vec::new(), shards: Vec::new() }
 }
 
 /// A coordinator that leads: grants leases and has one view.
@@ -129,6 +129,39 @@ fn the_named_leader_is_asked_though_it_is_not_in_the_list() {
             async move { follows(Some(&addr)) }
         });
         let mut member = join(&env, &cluster, &[&follower]);
+        leased(&env, &mut member).await;
+    });
+}
+
+#[test]
+fn coordinators_that_a_view_names_are_asked_when_all_others_are_gone() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let fresh = Coordinator::start(&cluster, "c4", |request| async move { leads(&request, 2) });
+        let replaced = Arc::new(AtomicBool::new(false));
+        let (gone, addr) = (replaced.clone(), fresh.addr.clone());
+        let old = Coordinator::start(&cluster, "c1", move |request| {
+            let gone = gone.load(Ordering::Acquire);
+            let named = NodeView {
+                coordinators: vec![CoordinatorView { name: "c4".to_owned(), addr: addr.clone() }],
+                ..view(1)
+            };
+            async move {
+                match request {
+                    _ if gone => None,
+                    NodeRequest::WatchView { have_index: 0, .. } => Some(Ok(NodeAnswer::View(named))),
+                    request => leads(&request, 1),
+                }
+            }
+        });
+        let mut member = join(&env, &cluster, &[&old]);
+        leased(&env, &mut member).await;
+        let has =
+            |index: u64| move |view: &Option<Arc<NodeView>>| view.as_ref().is_some_and(|view| view.index == index);
+        env.timeout(LONG, member.view.wait_for(has(1))).await.expect("in time").expect("a view");
+        replaced.store(true, Ordering::Release);
+        env.timeout(LONG, member.view.wait_for(has(2))).await.expect("in time").expect("from the new one");
+        member.lease.borrow_and_update();
         leased(&env, &mut member).await;
     });
 }

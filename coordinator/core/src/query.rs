@@ -8,8 +8,8 @@ use crate::shards::ShardRecord;
 use crate::state::ClusterState;
 use ringfleet_abi::{SetId, ShardId};
 use ringfleet_proto::control::{
-    AdminAnswer, ClusterStatus, DeviceReport, DeviceView, Load, MemberView, NodeInfo, NodeState, NodeView, Refusal,
-    RefusalCode, SetDetail, SetInfo, SetView, ShardState, ShardView, TypeInfo,
+    AdminAnswer, ClusterStatus, CoordinatorView, DeviceReport, DeviceView, Load, MemberView, NodeInfo, NodeState,
+    NodeView, Refusal, RefusalCode, SetDetail, SetInfo, SetView, ShardState, ShardView, TypeInfo,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,10 +101,17 @@ impl ClusterState {
     pub fn node_view(&self) -> NodeView {
         NodeView {
             index: self.view_index,
+            coordinators: self.coordinator_views(),
             members: self.alive().map(member_view).collect(),
             sets: self.sets.values().map(set_view).collect(),
             shards: self.shards().map(|(shard, record)| shard_view(shard, record)).collect(),
         }
+    }
+
+    fn coordinator_views(&self) -> Vec<CoordinatorView> {
+        let mut views: Vec<CoordinatorView> = self.coordinators.values().cloned().collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        views
     }
 
     /// The shards of one set or of all.

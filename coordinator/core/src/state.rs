@@ -7,7 +7,7 @@ use crate::operations::Operations;
 use crate::sessions::Session;
 use crate::sets::SetRecord;
 use crate::shards::ShardRecord;
-use ringfleet_proto::control::{Refusal, RefusalCode};
+use ringfleet_proto::control::{CoordinatorView, Refusal, RefusalCode};
 use std::collections::BTreeMap;
 
 record! {
@@ -24,6 +24,8 @@ record! {
         pub(crate) last_node: u32,
         pub(crate) last_set: u16,
         pub(crate) last_session: u32,
+        /// By number in the Raft group, as its own records say.
+        pub(crate) coordinators: BTreeMap<u64, CoordinatorView>,
         /// By node id.
         pub(crate) members: BTreeMap<u32, Member>,
         /// By set id.
@@ -46,6 +48,7 @@ impl Default for ClusterState {
             last_node: 0,
             last_set: 0,
             last_session: 0,
+            coordinators: BTreeMap::new(),
             members: BTreeMap::new(),
             sets: BTreeMap::new(),
             shards: BTreeMap::new(),
@@ -72,6 +75,15 @@ impl ClusterState {
         let outcome = self.execute(index, &command.body);
         self.operations.remember(index, operation, &command.body, outcome.clone());
         outcome
+    }
+
+    /// The record at `index` is the Raft group's own, and says who the coordinators are from now on.
+    pub fn set_coordinators(&mut self, index: u64, coordinators: BTreeMap<u64, CoordinatorView>) {
+        self.applied_index = self.applied_index.max(index);
+        if self.coordinators != coordinators {
+            self.coordinators = coordinators;
+            self.view_index = self.view_index.max(index);
+        }
     }
 
     fn execute(&mut self, index: u64, body: &CommandBody) -> Outcome {

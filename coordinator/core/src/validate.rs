@@ -35,7 +35,11 @@ pub fn name(what: &str, text: &str) -> Result<(), Refusal> {
     refuse(RefusalCode::BadName, message)
 }
 
-fn address(what: &str, text: &str) -> Result<(), Refusal> {
+/// Whether `text` may be an address.
+///
+/// # Errors
+/// `bad_name`, with the rule.
+pub fn address(what: &str, text: &str) -> Result<(), Refusal> {
     let parts = text.rsplit_once(':').filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
     if text.len() <= ADDRESS_BYTES_MAX && parts.is_some() {
         return Ok(());

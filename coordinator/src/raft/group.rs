@@ -4,19 +4,18 @@ use super::gate::{Gate, Round};
 use super::log::{BATCH_BYTES_MAX, LogStore};
 use super::machine::{Machine, Published};
 use super::network::Networks;
-use super::rpc::{RaftReply, RaftRequest, SnapshotPiece, decode, encode, ping};
+use super::rpc::{Letter, RaftReply, RaftRequest, SnapshotPiece, decode, encode};
 use super::types::{LogId, Record, Snapshot, Types, Vote};
 use crate::config::{Peer, Timing};
 use crate::store::{Loaded, Store, Writer};
 use crate::transport::Transport;
 use bytes::Bytes;
 use openraft::async_runtime::watch::WatchReceiver;
-use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::errors::{ClientWriteError, RaftError};
 use openraft::{Config, Raft, ServerState, SnapshotPolicy};
 use ringfleet_coordinator_core::{Command, Outcome};
 use ringfleet_env::{Env, Instant, TaskHandle};
-use ringfleet_proto::control::{ClockReading, ClockSample, CoordinatorInfo, LeaderHint};
-use std::collections::BTreeMap;
+use ringfleet_proto::control::{CoordinatorInfo, LeaderHint};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -111,12 +110,19 @@ type Incoming = Option<((Vote, Option<LogId>, u64), Vec<u8>)>;
 
 /// One coordinator's part of the group.
 pub struct Group {
-    env: Env,
-    raft: Raft<Types, Machine>,
+    pub(super) env: Env,
+    pub(super) raft: Raft<Types, Machine>,
     published: Arc<Published>,
     gate: Arc<Gate>,
-    transport: Arc<dyn Transport>,
-    peers: BTreeMap<u64, Peer>,
+    pub(super) transport: Arc<dyn Transport>,
+    /// This coordinator.
+    pub(super) own: Peer,
+    /// The coordinators that it was started with, itself included.
+    pub(super) started_with: Vec<Peer>,
+    /// When a leader was heard last.
+    pub(super) heard_ns: AtomicU64,
+    /// Why it is not in the group yet; empty: it is.
+    pub(super) waiting: Mutex<String>,
     leadership: watch::Receiver<Leadership>,
     incoming: Mutex<Incoming>,
     proposals: AtomicU64,
@@ -160,18 +166,21 @@ impl Group {
     pub async fn start(
         env: &Env,
         cluster: &str,
-        id: u64,
+        name: &str,
         peers: &[Peer],
         timing: Timing,
         (store, loaded): (Store, Loaded),
         transport: Arc<dyn Transport>,
     ) -> Result<Self, GroupError> {
-        let peers: BTreeMap<u64, Peer> = peers.iter().map(|peer| (peer.id(), peer.clone())).collect();
+        let id = store.id();
+        let Some(own) = peers.iter().find(|peer| peer.name == name).cloned() else {
+            return Err(GroupError::Start(format!("`{name}` is not among its coordinators")));
+        };
         let (writer, writer_task) = Writer::start(env, store);
         let log = LogStore::new(&loaded, writer.clone()).map_err(GroupError::Data)?;
         let machine = Machine::new(env, &loaded, writer).map_err(GroupError::Data)?;
         let published = machine.published();
-        let networks = Networks { transport: transport.clone(), peers: peers.clone() };
+        let networks = Networks { transport: transport.clone() };
         let raft = Raft::new(id, raft_config(cluster, timing)?, networks, log, machine)
             .await
             .map_err(|e| GroupError::Start(e.to_string()))?;
@@ -179,7 +188,7 @@ impl Group {
         let (announce, leadership) = watch::channel(Leadership::default());
         let tasks = [
             env.spawn("read-gate", gate.clone().run(env.clone(), raft.clone())).abort_on_drop(),
-            env.spawn("leadership", follow(raft.clone(), peers.clone(), announce)).abort_on_drop(),
+            env.spawn("leadership", follow(raft.clone(), transport.clone(), announce)).abort_on_drop(),
         ];
         Ok(Self {
             env: env.clone(),
@@ -187,25 +196,16 @@ impl Group {
             published,
             gate,
             transport,
-            peers,
+            own,
+            started_with: peers.to_vec(),
+            heard_ns: AtomicU64::new(0),
+            waiting: Mutex::default(),
             leadership,
             incoming: Mutex::default(),
             proposals: AtomicU64::new(0),
             writer_task: Mutex::new(Some(writer_task)),
             _tasks: Mutex::new(tasks),
         })
-    }
-
-    /// Gives a group that is started for the first time its members. Every coordinator may do so, with the same list;
-    /// later it does nothing.
-    ///
-    /// # Errors
-    /// [`GroupError::Start`].
-    pub async fn initialize(&self) -> Result<(), GroupError> {
-        match self.raft.initialize(self.peers.clone()).await {
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(e) => Err(GroupError::Start(e.to_string())),
-        }
     }
 
     /// The state and its progress.
@@ -273,26 +273,6 @@ impl Group {
         }
     }
 
-    /// Measures the other coordinators' clocks against this one's, all at once; who does not answer within `limit` is left out (C6).
-    pub async fn read_clocks(&self, number: u64, limit: Duration) -> Vec<(u64, ClockSample)> {
-        let others = self.peers.iter().filter(|(id, _)| *id != self.raft.node_id());
-        let measure = others.map(|(&id, peer)| async move {
-            let (sent_ns, sent_wall_ms) = (self.env.monotonic_ns(), self.env.wall_ms());
-            let reply = self.env.timeout(limit, self.transport.call(peer, ping(), limit)).await.ok()?.ok()?;
-            let round_trip_us = (self.env.monotonic_ns() - sent_ns) / 1000;
-            let Ok(RaftReply::Pong { wall_ms }) = decode(&reply) else { return None };
-            let own = ClockSample::measure(
-                number,
-                ClockReading { coordinator: id, wall_ms, held_us: 0 },
-                sent_wall_ms,
-                round_trip_us,
-            );
-            // Measured the other way round: the other's clock minus this one.
-            Some((id, ClockSample { offset_ms: -own.offset_ms, ..own }))
-        });
-        futures_util::future::join_all(measure).await.into_iter().flatten().collect()
-    }
-
     /// This coordinator's number in the group.
     #[must_use]
     pub fn id(&self) -> u64 {
@@ -300,9 +280,19 @@ impl Group {
     }
 
     /// Answers another coordinator.
-    pub async fn handle(&self, request: &[u8]) -> Vec<u8> {
-        let reply = match decode(request) {
-            Ok(request) => self.answer(request).await.unwrap_or_else(RaftReply::Failed),
+    ///
+    /// `from` is a coordinator of this cluster by its certificate. Who is not in the group, and not in the list that this one was started
+    /// with, may ask who this is, and nothing else; it gets an empty answer (C11).
+    pub async fn handle(&self, from: &str, request: &[u8]) -> Vec<u8> {
+        let letter = decode::<Letter>(request);
+        let may_ask = matches!(letter, Ok(Letter { request: RaftRequest::Ping, .. })) || self.knows(from);
+        if !may_ask {
+            tracing::warn!(name = from, "a message of the group from a coordinator that is not in it");
+            return Vec::new();
+        }
+        let reply = match letter {
+            Ok(Letter { to, .. }) if to != 0 && to != self.id() => RaftReply::NotMe { id: self.id() },
+            Ok(letter) => self.answer(letter.request).await.unwrap_or_else(RaftReply::Failed),
             Err(reason) => RaftReply::Failed(reason),
         };
         encode(&reply).unwrap_or_default()
@@ -311,6 +301,7 @@ impl Group {
     async fn answer(&self, request: RaftRequest) -> Result<RaftReply, String> {
         match request {
             RaftRequest::Append(request) => {
+                self.heard_ns.store(self.env.monotonic_ns(), Ordering::Relaxed);
                 self.raft.append_entries(request).await.map(RaftReply::Append).map_err(|e| e.to_string())
             }
             RaftRequest::Vote(request) => self.raft.vote(request).await.map(RaftReply::Vote).map_err(|e| e.to_string()),
@@ -322,7 +313,7 @@ impl Group {
                 Ok(RaftReply::TransferLeader(answer))
             }
             RaftRequest::Snapshot(piece) => self.take_piece(piece).await,
-            RaftRequest::Ping => Ok(RaftReply::Pong { wall_ms: self.env.wall_ms() }),
+            RaftRequest::Ping => Ok(RaftReply::Pong(self.introduction())),
         }
     }
 
@@ -388,8 +379,7 @@ impl Group {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
-        let info = |(id, node): (&u64, &Peer)| {
-            let peer = self.peers.get(id).unwrap_or(node);
+        let info = |(id, peer): (&u64, &Peer)| {
             let own = (*id == metrics.id).then(|| metrics.last_log_index.unwrap_or(0));
             let matched = metrics.replication.as_ref().and_then(|all| all.get(id).copied().flatten());
             CoordinatorInfo {
@@ -440,15 +430,19 @@ impl Group {
 }
 
 /// Translates openraft's metrics into [`Leadership`].
-async fn follow(raft: Raft<Types, Machine>, peers: BTreeMap<u64, Peer>, announce: watch::Sender<Leadership>) {
+async fn follow(raft: Raft<Types, Machine>, transport: Arc<dyn Transport>, announce: watch::Sender<Leadership>) {
     let mut metrics = raft.metrics();
+    let mut members: Vec<Peer> = Vec::new();
     loop {
         let now = {
             let metrics = metrics.borrow_watched();
-            let known = |id: u64| {
-                let logged = metrics.membership_config.membership().get_node(&id);
-                peers.get(&id).or(logged).cloned()
-            };
+            let membership = metrics.membership_config.membership();
+            let members_now: Vec<Peer> = membership.nodes().map(|(_, peer)| peer.clone()).collect();
+            if members_now != members {
+                transport.follow(&members_now);
+                members = members_now;
+            }
+            let known = |id: u64| membership.get_node(&id).cloned();
             Leadership {
                 term: metrics.current_term,
                 leads: metrics.state == ServerState::Leader,

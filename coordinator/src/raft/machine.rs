@@ -5,6 +5,7 @@
 
 use super::log::{pack, unpack};
 use super::types::{LogId, Membership, Snapshot, SnapshotMeta, Types};
+use crate::config::Peer;
 use crate::store::{Loaded, Write, Writer, seal};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -13,6 +14,7 @@ use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use ringfleet_coordinator_core::{ClusterState, Outcome};
 use ringfleet_env::Env;
+use ringfleet_proto::control::CoordinatorView;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard};
 use tokio::sync::watch;
@@ -132,6 +134,11 @@ impl RaftStateMachine<Types> for Machine {
                 EntryPayload::Blank => Outcome::Done,
                 EntryPayload::Normal(record) => self.published.change(|state| state.apply(id.index, &record.0)),
                 EntryPayload::Membership(membership) => {
+                    let view = |(id, peer): (&u64, &Peer)| {
+                        (*id, CoordinatorView { name: peer.name.clone(), addr: peer.addr.clone() })
+                    };
+                    let coordinators = membership.nodes().map(view).collect();
+                    self.published.change(|state| state.set_coordinators(id.index, coordinators));
                     self.membership = Membership::new(Some(id), membership);
                     Outcome::Done
                 }

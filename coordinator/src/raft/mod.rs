@@ -18,13 +18,15 @@ mod gate;
 mod group;
 mod log;
 mod machine;
+mod members;
 mod network;
 mod rpc;
 mod types;
 
 pub use group::{COMMAND_BYTES_MAX, Group, GroupError, GroupStatus, Leadership, ProposeError, ReadError};
 pub use machine::{Progress, Published};
-pub use rpc::{MAGIC, is_raft, ping};
+pub use members::{ChangeError, GroupMember};
+pub use rpc::{Introduction, Letter, MAGIC, RaftReply, RaftRequest, decode, encode, is_raft, ping};
 
 #[cfg(test)]
 mod suite;

@@ -1,6 +1,6 @@
 //! The network as openraft wants it, on a [`Transport`].
 
-use super::rpc::{RaftReply, RaftRequest, SnapshotPiece, decode, encode};
+use super::rpc::{Letter, RaftReply, RaftRequest, SnapshotPiece, decode, encode};
 use super::types::{Snapshot, Types, Vote};
 use crate::config::Peer;
 use crate::transport::Transport;
@@ -12,7 +12,6 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,32 +25,38 @@ const PIECE_LIMIT: Duration = Duration::from_secs(5);
 pub struct Networks {
     /// The way to the others.
     pub transport: Arc<dyn Transport>,
-    /// Addresses as configured now; they win over those in the log, which are of the first start.
-    pub peers: BTreeMap<u64, Peer>,
 }
 
 impl RaftNetworkFactory<Types> for Networks {
     type Network = Network;
 
     async fn new_client(&mut self, target: u64, node: &Peer) -> Network {
-        let peer = self.peers.get(&target).unwrap_or(node).clone();
-        Network { transport: self.transport.clone(), peer }
+        Network { transport: self.transport.clone(), id: target, peer: node.clone() }
     }
 }
 
 /// The way to one coordinator.
 pub struct Network {
     transport: Arc<dyn Transport>,
+    id: u64,
     peer: Peer,
 }
 
 impl Network {
-    async fn ask(&self, request: &RaftRequest, limit: Duration) -> Result<RaftReply, RPCError<Types>> {
-        let bytes = encode(request).map_err(broken)?;
+    async fn ask(&self, request: RaftRequest, limit: Duration) -> Result<RaftReply, RPCError<Types>> {
+        let bytes = encode(&Letter { to: self.id, request }).map_err(broken)?;
         // Unreachable makes openraft wait a little before it tries again, which suits every transport error.
         let reply = self.transport.call(&self.peer, bytes, limit).await;
         let reply = reply.map_err(|e| RPCError::Unreachable(Unreachable::new(&e)))?;
         match decode(&reply).map_err(broken)? {
+            // As if nobody were there: for the group nobody is.
+            RaftReply::NotMe { id } => {
+                let other = AnyError::error(format!(
+                    "coordinator `{}` has number {id:x} now, not {:x}",
+                    self.peer.name, self.id
+                ));
+                Err(RPCError::Unreachable(Unreachable::new(&other)))
+            }
             RaftReply::Failed(reason) => Err(broken(format!("coordinator `{}`: {reason}", self.peer.name))),
             reply => Ok(reply),
         }
@@ -83,7 +88,7 @@ impl RaftNetworkV2<Types> for Network {
         request: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<Types>, RPCError<Types>> {
-        match self.ask(&RaftRequest::Append(request), option.soft_ttl()).await? {
+        match self.ask(RaftRequest::Append(request), option.soft_ttl()).await? {
             RaftReply::Append(response) => Ok(response),
             _ => other_reply(),
         }
@@ -94,7 +99,7 @@ impl RaftNetworkV2<Types> for Network {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.ask(&RaftRequest::Vote(request), option.soft_ttl()).await? {
+        match self.ask(RaftRequest::Vote(request), option.soft_ttl()).await? {
             RaftReply::Vote(response) => Ok(response),
             _ => other_reply(),
         }
@@ -105,7 +110,7 @@ impl RaftNetworkV2<Types> for Network {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.ask(&RaftRequest::PreVote(request), option.soft_ttl()).await? {
+        match self.ask(RaftRequest::PreVote(request), option.soft_ttl()).await? {
             RaftReply::Vote(response) => Ok(response),
             _ => other_reply(),
         }
@@ -132,7 +137,7 @@ impl RaftNetworkV2<Types> for Network {
             });
             let reply = tokio::select! {
                 closed = &mut cancel => return Err(StreamingError::Closed(closed)),
-                reply = self.ask(&piece, PIECE_LIMIT) => reply.map_err(streaming)?,
+                reply = self.ask(piece, PIECE_LIMIT) => reply.map_err(streaming)?,
             };
             match reply {
                 RaftReply::Snapshot(response) => return Ok(response),
@@ -147,7 +152,7 @@ impl RaftNetworkV2<Types> for Network {
         request: TransferLeaderRequest<Types>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
-        match self.ask(&RaftRequest::TransferLeader(request), option.soft_ttl()).await? {
+        match self.ask(RaftRequest::TransferLeader(request), option.soft_ttl()).await? {
             RaftReply::TransferLeader(response) => Ok(response),
             _ => other_reply(),
         }

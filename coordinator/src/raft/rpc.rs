@@ -31,8 +31,40 @@ pub enum RaftRequest {
     Snapshot(SnapshotPiece),
     /// Stand for election at once.
     TransferLeader(TransferLeaderRequest<Types>),
-    /// Whether somebody is there, and what its clock shows.
+    /// Who are you?
     Ping,
+}
+
+/// A request with its address. A coordinator that lost its data has another number, and takes part in nothing that is not its own.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Letter {
+    /// The number of the coordinator that is meant; 0: whoever is there.
+    pub to: u64,
+    /// What is asked.
+    pub request: RaftRequest,
+}
+
+/// Who somebody is, and whom it takes for the group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Introduction {
+    /// Its number.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Where it listens, by its own word.
+    pub addr: String,
+    /// Its wall clock, ms since 1970.
+    pub wall_ms: u64,
+    /// Whether its log has anything.
+    pub initialized: bool,
+    /// Whether it leads, or believes so.
+    pub leads: bool,
+    /// The record that decided the members that it knows.
+    pub members_index: u64,
+    /// Numbers and names of the members that it knows.
+    pub members: Vec<(u64, String)>,
+    /// Names of the coordinators that it was started with.
+    pub started_with: Vec<String>,
 }
 
 /// A piece of a snapshot, in order; the one that completes it is answered when the snapshot is installed.
@@ -71,9 +103,11 @@ pub enum RaftReply {
     /// To a transfer.
     TransferLeader(TransferLeaderResponse<Types>),
     /// To a ping.
-    Pong {
-        /// The wall clock, ms since 1970.
-        wall_ms: u64,
+    Pong(Introduction),
+    /// It was addressed to another number: this coordinator has other data.
+    NotMe {
+        /// Its own number.
+        id: u64,
     },
     /// The other could not do it.
     Failed(String),
@@ -85,11 +119,11 @@ pub fn is_raft(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
 }
 
-/// A request that only asks whether somebody is there, and what its clock shows.
+/// A request that only asks whether somebody is there.
 #[must_use]
 pub fn ping() -> Vec<u8> {
-    // A variant without fields: its encoding has no way to fail.
-    encode(&RaftRequest::Ping).unwrap_or_default()
+    // Nothing in it has a way to fail being encoded.
+    encode(&Letter { to: 0, request: RaftRequest::Ping }).unwrap_or_default()
 }
 
 /// The bytes of a message.
@@ -132,41 +166,43 @@ mod tests {
     use ringfleet_abi::hash::mix64;
     use ringfleet_coordinator_core::{Command, CommandBody};
 
-    fn append() -> RaftRequest {
+    fn append() -> Letter {
         let vote = Vote::new_committed(3, 1);
         let id = |index| LogId::new(vote.leader_id.to_committed(), index);
         let record = Record(Command::operation(7, CommandBody::DeleteSet { set: "a".into() }));
         let entries =
             vec![crate::raft::types::Entry::new_normal(id(5), record), crate::raft::types::Entry::new_blank(id(6))];
         let leader_commit = Some(id(4));
-        RaftRequest::Append(AppendEntriesRequest { vote, prev_log_id: Some(id(4)), entries, leader_commit })
+        let request =
+            RaftRequest::Append(AppendEntriesRequest { vote, prev_log_id: Some(id(4)), entries, leader_commit });
+        Letter { to: 9, request }
     }
 
     #[test]
     fn messages_come_back_as_they_went() {
         let bytes = encode(&append()).unwrap();
         assert!(is_raft(&bytes));
-        let back: RaftRequest = decode(&bytes).unwrap();
+        let back: Letter = decode(&bytes).unwrap();
         assert_eq!(encode(&back).unwrap(), bytes);
-        let RaftRequest::Append(back) = back else { panic!() };
+        let Letter { to: 9, request: RaftRequest::Append(back) } = back else { panic!() };
         assert_eq!(back.entries.len(), 2);
     }
 
     #[test]
     fn wrong_headers_and_damaged_bodies_are_errors_and_never_panics() {
         let good = encode(&append()).unwrap();
-        assert!(decode::<RaftRequest>(&good[..5]).unwrap_err().contains("ends early"));
+        assert!(decode::<Letter>(&good[..5]).unwrap_err().contains("ends early"));
         let mut other = good.clone();
         other[4] = 9;
-        assert!(decode::<RaftRequest>(&other).unwrap_err().contains("version 9"));
-        assert!(decode::<RaftRequest>(b"RFC1____").unwrap_err().contains("not a message"));
+        assert!(decode::<Letter>(&other).unwrap_err().contains("version 9"));
+        assert!(decode::<Letter>(b"RFC1____").unwrap_err().contains("not a message"));
         for seed in 0..20_000u64 {
             let mut bytes = good.clone();
             let at = 8 + (mix64(seed) as usize) % (bytes.len() - 8);
             bytes[at] = mix64(!seed) as u8;
-            let _ = decode::<RaftRequest>(&bytes);
+            let _ = decode::<Letter>(&bytes);
             let _ = decode::<RaftReply>(&bytes);
-            let _ = decode::<RaftRequest>(&bytes[..at]);
+            let _ = decode::<Letter>(&bytes[..at]);
         }
     }
 

@@ -16,7 +16,7 @@ impl StoreBuilder<Types, LogStore, Machine, tempfile::TempDir> for Builder {
     async fn build(&self) -> Result<(tempfile::TempDir, LogStore, Machine), StorageError<Types>> {
         let folder = tempfile::tempdir().unwrap();
         let owner = Owner { cluster: "test".into(), name: "c1".into() };
-        let (store, loaded) = Store::open(&self.env.disk(), folder.path(), &owner).unwrap();
+        let (store, loaded) = Store::open(&self.env.disk(), folder.path(), &owner, 1).unwrap();
         let (writer, task) = Writer::start(&self.env, store);
         task.detach();
         let log = LogStore::new(&loaded, writer.clone()).unwrap();

@@ -2,10 +2,13 @@
 
 use super::node::odd;
 use super::{Caller, Service};
+use crate::config::Peer;
+use crate::raft::ChangeError;
 use ringfleet_coordinator_core::query::Liveness;
+use ringfleet_coordinator_core::validate;
 use ringfleet_coordinator_core::{ClusterState, Command, CommandBody, LeaseTable, Outcome};
 use ringfleet_env::Instant;
-use ringfleet_proto::control::{AdminAnswer, AdminRequest, AdminVerb, Failure};
+use ringfleet_proto::control::{AdminAnswer, AdminRequest, AdminVerb, Failure, RefusalCode};
 
 type Answer = Result<AdminAnswer, Failure>;
 
@@ -23,6 +26,16 @@ impl Service {
                 let body = CommandBody::OpenSession { role: caller.role, name: caller.name.clone() };
                 self.write(operation, body, deadline).await
             }
+            AdminVerb::AddCoordinator { name, addr } => {
+                validate::name("coordinator name", &name)?;
+                validate::address("coordinator address", &addr)?;
+                let changed = self.group.add_coordinator(Peer { name, addr }, deadline).await;
+                self.changed(changed)
+            }
+            AdminVerb::RemoveCoordinator { name } => {
+                let changed = self.group.remove_coordinator(&name, deadline).await;
+                self.changed(changed)
+            }
             AdminVerb::Directory { have_index, wait_ms } => self.directory(have_index, wait_ms, deadline).await,
             verb => {
                 self.confirm(deadline, verb.verb().name()).await?;
@@ -36,6 +49,19 @@ impl Service {
             Outcome::Set { set, change, index } => Ok(AdminAnswer::Set { set, change, index }),
             Outcome::Session { session } => Ok(AdminAnswer::Session { session }),
             other => Err(odd(&other)),
+        }
+    }
+
+    fn changed(&self, changed: Result<bool, ChangeError>) -> Answer {
+        match changed {
+            Ok(changed) => Ok(AdminAnswer::CoordinatorsChanged { changed, coordinators: self.group.coordinators() }),
+            Err(ChangeError::NotLeader) => Err(self.not_leader()),
+            Err(ChangeError::Unavailable(message)) => Err(Failure::Unavailable { message }),
+            Err(ChangeError::Unknown) => {
+                let message = "the change of coordinators is under way; ask again".to_owned();
+                Err(Failure::Unknown { message })
+            }
+            Err(ChangeError::Refused(message)) => Err(Failure::refused(RefusalCode::BadMembership, message)),
         }
     }
 

@@ -9,7 +9,6 @@
 mod admin;
 mod node;
 
-use crate::config::Peer;
 use crate::metrics::Metrics;
 use crate::raft::{self, Group, ProposeError, ReadError};
 use crate::steward::Leases;
@@ -42,8 +41,6 @@ pub struct Service {
     pub env: Env,
     /// The cluster's name.
     pub cluster: String,
-    /// The other coordinators, and this one.
-    pub peers: Vec<Peer>,
     /// The group.
     pub group: Arc<Group>,
     /// The leader's leases.
@@ -56,12 +53,11 @@ impl Service {
     /// The reply to a request of `caller`. Never panics, whatever the bytes are.
     pub async fn handle(&self, caller: &Caller, request: &[u8]) -> Vec<u8> {
         if raft::is_raft(request) {
-            let known = self.peers.iter().any(|peer| peer.name == caller.name);
-            if !(allowed(caller.role, Verb::Raft) && known) {
+            if !allowed(caller.role, Verb::Raft) {
                 tracing::warn!(role = %caller.role, name = caller.name, "a raft message from who is no coordinator here");
                 return Vec::new();
             }
-            return self.group.handle(request).await;
+            return self.group.handle(&caller.name, request).await;
         }
         match peek_kind(request) {
             Ok(MessageKind::NodeRequest) => {

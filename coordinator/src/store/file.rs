@@ -22,7 +22,7 @@ const LOCK_FILE: &str = "lock";
 const OWNER_FILE: &str = "owner";
 const LOG_FILE: &str = "raft.redb";
 /// First line of the owner file: what the folder is, and its format version.
-const OWNER_MAGIC: &str = "ringfleet coordinator data 1";
+const OWNER_MAGIC: &str = "ringfleet coordinator data 2";
 /// redb's cache: the log is read once, at the start.
 const CACHE_BYTES: usize = 4 << 20;
 
@@ -62,7 +62,7 @@ pub enum StoreError {
         owner: Owner,
     },
     /// What it holds is not what was written.
-    #[error("{} is damaged: {reason}; restore it from a copy, or remove the folder and let this coordinator join anew", .file.display())]
+    #[error("{} is damaged: {reason}; restore it from a copy, or run `ringfleet coordinators remove`, empty the folder, start it, and run `ringfleet coordinators add`", .file.display())]
     Damaged {
         /// The file.
         file: PathBuf,
@@ -114,6 +114,7 @@ pub struct Loaded {
 
 /// An open data folder. Closed when dropped.
 pub struct Store {
+    id: u64,
     database: Database,
     snapshot_index: AtomicU64,
     _lock: Box<dyn DiskLock>,
@@ -126,11 +127,12 @@ impl std::fmt::Debug for Store {
 }
 
 impl Store {
-    /// Opens the folder, creating it where there is none, and reads everything. Blocks.
+    /// Opens the folder, creating it where there is none, and reads everything. Blocks. A new folder gets `new_id` as the number of its
+    /// coordinator in the group, for good.
     ///
     /// # Errors
     /// [`StoreError`], one line each.
-    pub fn open(disk: &Arc<dyn Disk>, folder: &Path, owner: &Owner) -> Result<(Self, Loaded), StoreError> {
+    pub fn open(disk: &Arc<dyn Disk>, folder: &Path, owner: &Owner, new_id: u64) -> Result<(Self, Loaded), StoreError> {
         let bad_folder = |source| StoreError::Folder { folder: folder.to_owned(), source };
         disk.create_dir_all(folder).map_err(bad_folder)?;
         let lock = disk.lock(&folder.join(LOCK_FILE)).map_err(|source| match source.kind() {
@@ -138,9 +140,10 @@ impl Store {
             _ => bad_folder(source),
         })?;
         let known = read_owner(disk, folder)?;
-        if let Some(other) = known.as_ref().filter(|known| *known != owner) {
+        if let Some((other, _)) = known.as_ref().filter(|(known, _)| known != owner) {
             return Err(StoreError::Foreign { folder: folder.to_owned(), owner: other.clone() });
         }
+        let id = known.as_ref().map_or(new_id, |(_, id)| *id);
         let path = folder.join(LOG_FILE);
         let damaged = |reason: String| StoreError::Damaged { file: path.clone(), reason };
         let file = disk.open(&path).map_err(bad_folder)?;
@@ -164,10 +167,16 @@ impl Store {
             Err(_) => return Err(damaged("its structure contradicts itself".to_owned())),
         };
         if known.is_none() {
-            let text = format!("{OWNER_MAGIC}\ncluster {}\ncoordinator {}\n", owner.cluster, owner.name);
+            let text = format!("{OWNER_MAGIC}\ncluster {}\ncoordinator {}\nid {id:x}\n", owner.cluster, owner.name);
             disk.write_atomic(&folder.join(OWNER_FILE), text.as_bytes()).map_err(bad_folder)?;
         }
-        Ok((Self { database, snapshot_index: AtomicU64::new(0), _lock: lock }, loaded))
+        Ok((Self { id, database, snapshot_index: AtomicU64::new(0), _lock: lock }, loaded))
+    }
+
+    /// The number of this folder's coordinator in the group.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.id
     }
 
     /// Makes the changes durable, all or none, in their order. Blocks.
@@ -213,7 +222,7 @@ impl Store {
     }
 }
 
-fn read_owner(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Option<Owner>, StoreError> {
+fn read_owner(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Option<(Owner, u64)>, StoreError> {
     let path = folder.join(OWNER_FILE);
     let bad_folder = |source| StoreError::Folder { folder: folder.to_owned(), source };
     if !disk.exists(&path).map_err(bad_folder)? {
@@ -224,13 +233,14 @@ fn read_owner(disk: &Arc<dyn Disk>, folder: &Path) -> Result<Option<Owner>, Stor
     let mut lines = text.lines();
     let magic = lines.next();
     let mut field = |name: &str| lines.next().and_then(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    match (magic, field("cluster"), field("coordinator")) {
-        (Some(OWNER_MAGIC), Some(cluster), Some(name)) => {
-            Ok(Some(Owner { cluster: cluster.to_owned(), name: name.to_owned() }))
+    let (cluster, name, id) = (field("cluster"), field("coordinator"), field("id"));
+    match (magic, cluster, name, id.and_then(|id| u64::from_str_radix(id, 16).ok())) {
+        (Some(OWNER_MAGIC), Some(cluster), Some(name), Some(id)) => {
+            Ok(Some((Owner { cluster: cluster.to_owned(), name: name.to_owned() }, id)))
         }
         _ => Err(StoreError::Damaged {
             file: path,
-            reason: format!("it does not begin with `{OWNER_MAGIC}`, a cluster and a coordinator"),
+            reason: format!("it does not begin with `{OWNER_MAGIC}`, a cluster, a coordinator and its number"),
         }),
     }
 }

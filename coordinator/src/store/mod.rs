@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   <data_dir>/lock        held while the coordinator runs
+//!   <data_dir>/owner       cluster, name, and the number in the group, drawn when the folder was made: lost data, lost number
 //!   <data_dir>/raft.redb   tables: meta (format, owner, vote, purge mark), log (index -> record), snapshot
 //! ```
 //! A record is `version, digest, payload`: redb checks its pages only after a crash, the digest is checked at every

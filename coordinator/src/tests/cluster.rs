@@ -11,7 +11,7 @@ use ringfleet_proto::control::{
 use std::future::Future;
 use std::time::Duration;
 
-fn with_cluster<F: Future<Output = ()>>(count: usize, test: impl FnOnce(Env, Cluster) -> F) {
+pub fn with_cluster<F: Future<Output = ()>>(count: usize, test: impl FnOnce(Env, Cluster) -> F) {
     Env::run_tokio(2, |env| async move {
         let cluster = Cluster::start(&env, count).await;
         test(env, cluster).await;
@@ -19,7 +19,7 @@ fn with_cluster<F: Future<Output = ()>>(count: usize, test: impl FnOnce(Env, Clu
     .unwrap();
 }
 
-fn code<T: std::fmt::Debug>(result: Result<T, Failure>) -> RefusalCode {
+pub fn code<T: std::fmt::Debug>(result: Result<T, Failure>) -> RefusalCode {
     match result {
         Err(Failure::Refused(refusal)) => refusal.code,
         other => panic!("not refused: {other:?}"),
@@ -350,7 +350,7 @@ fn data_of_another_cluster_or_coordinator_is_refused_by_name() {
         cluster.kill("c1").await;
         for (other, name) in [("other", "c1"), (CLUSTER, "c2")] {
             let owner = Owner { cluster: other.into(), name: name.into() };
-            let error = Store::open(&env.disk(), &cluster.folder("c1"), &owner).unwrap_err().to_string();
+            let error = Store::open(&env.disk(), &cluster.folder("c1"), &owner, 1).unwrap_err().to_string();
             assert!(error.contains("holds the data of coordinator `c1` of cluster `test`"), "{error}");
         }
     });

@@ -50,6 +50,14 @@ impl Processes {
         all
     }
 
+    /// Starts one more, with an empty folder.
+    fn boot_new(&mut self, env: &Env, name: &str) -> Peer {
+        let peer = Peer { name: name.to_owned(), addr: free_addrs(env, 1)[0].to_string() };
+        self.peers.push(peer.clone());
+        self.boot(env, name);
+        peer
+    }
+
     fn boot(&mut self, env: &Env, name: &str) {
         let peer = self.peers.iter().find(|peer| peer.name == name).unwrap();
         let identity = self.ca.issue(Role::Coordinator, name, validity(env)).unwrap();
@@ -149,6 +157,51 @@ impl Asker {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn over_real_links_a_coordinator_is_replaced_by_one_at_a_new_address() {
+    let env = Env::tokio();
+    let mut processes = Processes::start(&env, 3);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut operator = runtime.block_on(async { Asker::new(&env, &processes, Role::Operator, "op") });
+    let leader = runtime.block_on(operator.leader());
+    // Replacing the leader also makes it hand over.
+    let new = processes.boot_new(&env, "c4");
+    let http = processes.running["c4"].1.http_addr().unwrap();
+    let give_up = env.now() + PATIENCE;
+    while !http_get(http, "/readyz").contains("ringfleet coordinators add c4") {
+        assert!(env.now() < give_up, "it does not say what it waits for: {}", http_get(http, "/readyz"));
+        runtime.block_on(env.sleep(Duration::from_millis(20)));
+    }
+    operator.peers.push(new.clone());
+    let add = AdminVerb::AddCoordinator { name: new.name.clone(), addr: new.addr.clone() };
+    let changed = runtime.block_on(operator.admin(1, add)).unwrap();
+    assert!(
+        matches!(&changed, AdminAnswer::CoordinatorsChanged { coordinators, .. } if coordinators.len() == 4),
+        "{changed:?}"
+    );
+    let remove = AdminVerb::RemoveCoordinator { name: leader.clone() };
+    let changed = runtime.block_on(operator.admin(2, remove)).unwrap();
+    assert!(
+        matches!(&changed, AdminAnswer::CoordinatorsChanged { coordinators, .. } if coordinators.len() == 3),
+        "{changed:?}"
+    );
+    let (_, removed) = processes.running.get_mut(&leader).unwrap();
+    let why = runtime.block_on(async { env.timeout(PATIENCE, removed.failed()).await }).expect("it stops by itself");
+    assert!(why.contains("has been removed from the cluster"), "{why}");
+    processes.kill(&leader);
+    operator.peers.retain(|peer| peer.name != leader);
+    // What is left decides, also without one more.
+    let next = runtime.block_on(operator.leader());
+    processes.kill(&next);
+    assert_ne!(runtime.block_on(operator.leader()), next);
+    let directory = runtime.block_on(operator.admin(0, AdminVerb::Directory { have_index: 0, wait_ms: 0 })).unwrap();
+    let AdminAnswer::Directory(directory) = directory else { panic!("{directory:?}") };
+    let there = directory.coordinators.iter().find(|coordinator| coordinator.name == "c4").expect("in every view");
+    assert_eq!(there.addr, new.addr);
+    let names: Vec<String> = processes.running.keys().cloned().collect();
+    names.iter().for_each(|name| processes.kill(name));
 }
 
 fn http_get(addr: SocketAddr, path: &str) -> String {

@@ -3,7 +3,9 @@
 use crate::config::{Peer, Timing};
 use crate::metrics::Metrics;
 use crate::raft::Group;
+use crate::run::new_id;
 use crate::service::{Caller, Service};
+use crate::standing::Standing;
 use crate::steward::{Leases, Steward};
 use crate::store::{Owner, Store};
 use crate::transport::{BoxFuture, Transport, TransportError};
@@ -37,6 +39,8 @@ struct Wire {
 }
 
 impl Transport for Wire {
+    fn follow(&self, _members: &[Peer]) {}
+
     fn call<'a>(
         &'a self,
         peer: &'a Peer,
@@ -82,9 +86,18 @@ impl Clock for Skewed {
 pub struct Node {
     pub service: Arc<Service>,
     tasks: Vec<TaskHandle>,
+    /// Why its process would have to stop.
+    fatal: tokio::sync::watch::Receiver<Option<String>>,
 }
 
 impl Node {
+    /// Why its process has to stop, waited for.
+    pub async fn stopped(&self, env: &Env) -> String {
+        let mut fatal = self.fatal.clone();
+        let told = env.timeout(PATIENCE, fatal.wait_for(Option::is_some)).await.expect("it stops in time");
+        told.expect("it still runs").clone().unwrap_or_default()
+    }
+
     pub fn group(&self) -> &Arc<Group> {
         &self.service.group
     }
@@ -119,8 +132,29 @@ impl Cluster {
         cluster
     }
 
+    /// The first start of `count` coordinators, one of which is late.
+    pub async fn boot_all_but(&mut self, count: usize, late: &str) {
+        self.peers = (1..=count).map(|at| Peer { name: format!("c{at}"), addr: format!("c{at}.test:7000") }).collect();
+        for peer in self.peers.clone() {
+            if peer.name != late {
+                self.boot(&peer.name).await;
+            }
+        }
+    }
+
     pub fn folder(&self, name: &str) -> PathBuf {
         self.root.path().join(name)
+    }
+
+    /// Starts one more coordinator, with an empty folder and a list of all. It is no member yet.
+    pub async fn boot_new(&mut self, name: &str) {
+        self.peers.push(Peer { name: name.into(), addr: format!("{name}.test:7000") });
+        self.boot(name).await;
+    }
+
+    /// Takes the data of a coordinator that does not run.
+    pub fn wipe(&self, name: &str) {
+        std::fs::remove_dir_all(self.folder(name)).unwrap();
     }
 
     pub async fn boot(&mut self, name: &str) {
@@ -129,27 +163,28 @@ impl Cluster {
             None => self.env.clone(),
         };
         let owner = Owner { cluster: CLUSTER.into(), name: name.into() };
-        let opened = Store::open(&env.disk(), &self.folder(name), &owner).unwrap();
+        let opened = Store::open(&env.disk(), &self.folder(name), &owner, new_id(&env)).unwrap();
         let wire = Arc::new(Wire { env: env.clone(), own: name.into(), net: self.net.clone() });
-        let id = Peer { name: name.into(), addr: String::new() }.id();
-        let group = Group::start(&env, CLUSTER, id, &self.peers, Timing::DEFAULTS, opened, wire).await.unwrap();
+        let group = Group::start(&env, CLUSTER, name, &self.peers, Timing::DEFAULTS, opened, wire).await.unwrap();
         let group = Arc::new(group);
         let leases = Arc::new(Leases::default());
         let service = Arc::new(Service {
             env: env.clone(),
             cluster: CLUSTER.into(),
-            peers: self.peers.clone(),
             group: group.clone(),
             leases: leases.clone(),
             metrics: Arc::new(Metrics::new().unwrap()),
         });
         self.net.services.lock().unwrap().insert(name.into(), Arc::downgrade(&service));
-        let (fatal, _) = tokio::sync::watch::channel(None);
+        let (fatal, told) = tokio::sync::watch::channel(None);
         let first = (CLUSTER.to_owned(), LEASE_MS);
-        let steward = Steward { env: env.clone(), group: group.clone(), leases, first, fatal };
-        let tasks = vec![env.spawn("steward", steward.run()).abort_on_drop()];
-        group.initialize().await.unwrap();
-        self.nodes.insert(name.into(), Node { service, tasks });
+        let standing = Standing { env: env.clone(), group: group.clone(), fatal: fatal.clone() };
+        let steward = Steward { env: env.clone(), group, leases, first, fatal };
+        let tasks = vec![
+            env.spawn("steward", steward.run()).abort_on_drop(),
+            env.spawn("standing", standing.run()).abort_on_drop(),
+        ];
+        self.nodes.insert(name.into(), Node { service, tasks, fatal: told });
     }
 
     /// Takes a coordinator away without a word to the others, and waits until its file is closed.

@@ -1,4 +1,5 @@
 mod cluster;
 mod linked;
+mod members;
 mod memory;
 mod store;

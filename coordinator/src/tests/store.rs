@@ -9,7 +9,7 @@ fn owner() -> Owner {
 }
 
 fn open(folder: &Path) -> Result<(Store, Loaded), StoreError> {
-    Store::open(&Env::tokio().disk(), folder, &owner())
+    Store::open(&Env::tokio().disk(), folder, &owner(), 7)
 }
 
 fn filled(folder: &Path) {
@@ -93,4 +93,18 @@ fn an_owner_file_of_something_else_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("owner"), b"something else").unwrap();
     assert!(matches!(open(folder.path()), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn a_folder_keeps_the_number_that_it_was_made_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = |new_id| Store::open(&Env::tokio().disk(), folder.path(), &owner(), new_id).unwrap().0;
+    let first = open(0xabc);
+    assert_eq!(first.id(), 0xabc);
+    drop(first);
+    assert_eq!(open(5).id(), 0xabc);
+    std::fs::write(folder.path().join("owner"), "ringfleet coordinator data 2\ncluster test\ncoordinator c1\nid x\n")
+        .unwrap();
+    let error = Store::open(&Env::tokio().disk(), folder.path(), &owner(), 5).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
 }

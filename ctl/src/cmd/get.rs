@@ -147,7 +147,8 @@ fn nodes_table(nodes: &[NodeInfo]) -> String {
     table.render()
 }
 
-fn coordinators_table(coordinators: &[CoordinatorInfo]) -> String {
+/// Coordinators as a table.
+pub fn coordinators_table(coordinators: &[CoordinatorInfo]) -> String {
     let mut table = Table::new(&["NAME", "ID", "ADDRESS", "ROLE", "INDEX"]);
     for coordinator in coordinators {
         let role = match (coordinator.leader, coordinator.voter) {
@@ -158,7 +159,7 @@ fn coordinators_table(coordinators: &[CoordinatorInfo]) -> String {
         let index = if coordinator.matched_index == 0 { "-".to_owned() } else { coordinator.matched_index.to_string() };
         table.row([
             coordinator.name.clone(),
-            coordinator.id.to_string(),
+            format!("{:x}", coordinator.id),
             coordinator.addr.clone(),
             role.to_owned(),
             index,

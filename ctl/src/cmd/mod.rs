@@ -6,6 +6,7 @@ pub mod ask;
 pub mod completions;
 pub mod config;
 pub mod coordinator;
+pub mod coordinators;
 pub mod delete;
 pub mod demo;
 pub mod describe;

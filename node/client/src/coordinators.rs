@@ -38,7 +38,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) struct Coordinators {
     env: Env,
     endpoint: Endpoint,
-    addrs: Arc<[String]>,
+    /// The addresses that this program was started with.
+    configured: Arc<[String]>,
     state: Arc<Mutex<State>>,
 }
 
@@ -46,6 +47,8 @@ pub(crate) struct Coordinators {
 struct State {
     /// The address that is tried first: who answered last, or whom somebody named as leader.
     preferred: Option<String>,
+    /// The addresses in the youngest directory.
+    learned: Vec<String>,
     open: HashMap<String, Connection>,
 }
 
@@ -79,7 +82,14 @@ enum Next {
 
 impl Coordinators {
     pub(crate) fn new(env: Env, endpoint: Endpoint, addrs: Vec<String>) -> Self {
-        Self { env, endpoint, addrs: addrs.into(), state: Arc::default() }
+        Self { env, endpoint, configured: addrs.into(), state: Arc::default() }
+    }
+
+    /// Whom to try, in turn: the coordinators of the youngest directory, then the others that this program was started with.
+    fn addrs(&self) -> Vec<String> {
+        let mut addrs = self.lock().learned.clone();
+        addrs.extend(self.configured.iter().filter(|addr| !addrs.contains(addr)).cloned().collect::<Vec<_>>());
+        addrs
     }
 
     /// The answer to `verb`, from whoever leads, by `limit` from now.
@@ -90,16 +100,25 @@ impl Coordinators {
             AdminVerb::Directory { wait_ms, .. } => TRY_LIMIT + Duration::from_millis(u64::from(*wait_ms)),
             _ => TRY_LIMIT,
         };
-        let is_read = !matches!(verb.verb(), Verb::Apply | Verb::Scale | Verb::Delete | Verb::OpenSession);
+        let is_read = !matches!(
+            verb.verb(),
+            Verb::Apply
+                | Verb::Scale
+                | Verb::Delete
+                | Verb::OpenSession
+                | Verb::AddCoordinator
+                | Verb::RemoveCoordinator
+        );
         let mut operation = [0; 16];
         self.env.fill_random(&mut operation);
         let mut request = AdminRequest { operation: u128::from_le_bytes(operation), deadline_ms: 0, verb };
         let mut progress = Progress { may_be_executed: false, answered: false, tries: 0, last: "not tried".to_owned() };
         // Clients that know nothing yet begin at different coordinators.
-        let mut at = self.env.random_below(self.addrs.len() as u64) as usize;
+        let addrs = self.addrs();
+        let mut at = self.env.random_below(addrs.len() as u64) as usize;
         let mut hinted = None;
         let preferred = self.lock().preferred.clone();
-        let mut addr = preferred.unwrap_or_else(|| self.addrs[at].clone());
+        let mut addr = preferred.unwrap_or_else(|| addrs[at].clone());
         loop {
             let left = deadline - self.env.now();
             if left.is_zero() || left < TRY_LIMIT_MIN && progress.tries > 0 {
@@ -126,7 +145,7 @@ impl Coordinators {
                 }
                 Next::Now => {
                     hinted = None;
-                    at % self.addrs.len() == self.addrs.len() - 1
+                    at % addrs.len() == addrs.len() - 1
                 }
                 Next::Hint(_) | Next::Later => {
                     hinted = None;
@@ -137,8 +156,8 @@ impl Coordinators {
                 self.env.sleep_until(deadline.min(self.env.now() + PAUSE)).await;
             }
             // The next of the list that is not the one just tried.
-            at += usize::from(self.addrs[at % self.addrs.len()] == addr);
-            addr = self.addrs[at % self.addrs.len()].clone();
+            at += usize::from(addrs[at % addrs.len()] == addr);
+            addr = addrs[at % addrs.len()].clone();
             at += 1;
         }
     }
@@ -150,7 +169,7 @@ impl Coordinators {
         } else if answered {
             CallError::Unavailable { message: last }
         } else {
-            CallError::Unreachable { tried: self.addrs.join(", "), limit, last }
+            CallError::Unreachable { tried: self.addrs().join(", "), limit, last }
         }
     }
 
@@ -183,7 +202,15 @@ impl Coordinators {
         };
         progress.answered = true;
         let failure = match decode::<AdminReply>(&reply) {
-            Ok(AdminReply::Answer(answer)) => return Try::Final(Ok(answer)),
+            Ok(AdminReply::Answer(answer)) => {
+                if let AdminAnswer::Directory(directory) = &answer
+                    && !directory.coordinators.is_empty()
+                {
+                    let addrs = directory.coordinators.iter().map(|coordinator| coordinator.addr.clone());
+                    self.lock().learned = addrs.collect();
+                }
+                return Try::Final(Ok(answer));
+            }
             Ok(AdminReply::Failed(failure)) => failure,
             Err(error) => return local(&format!("reading the answer of {addr}"), error),
         };
@@ -206,7 +233,7 @@ impl Coordinators {
         }
         // A dead coordinator must leave time for the others, also where there is little.
         let left = deadline - self.env.now();
-        let fair = left / u32::try_from(self.addrs.len()).unwrap_or(u32::MAX);
+        let fair = left / u32::try_from(self.addrs().len()).unwrap_or(u32::MAX);
         let limit = fair.clamp(DIAL_LIMIT_MIN.min(left), DIAL_LIMIT);
         let resolved = self.env.timeout(limit, self.env.resolve(addr)).await;
         let resolved = resolved.map_err(|elapsed| Dial::Failed(format!("resolving {addr}: {elapsed}")))?;

@@ -259,6 +259,7 @@ fn directory(node: &FakeNode) -> Directory {
     };
     Directory {
         index: 5,
+        coordinators: vec![],
         members: vec![MemberView {
             node: 1,
             name: "n1".to_owned(),

@@ -63,7 +63,13 @@ fn view() -> NodeView {
         since_index: 10,
     };
     let shards = (1..=2).flat_map(|of| (0..SHARDS).map(move |index| shard(of, index))).collect();
-    NodeView { index: 10, members: vec![member(1), member(2)], sets: vec![set(1), set(2)], shards }
+    NodeView {
+        index: 10,
+        coordinators: vec![],
+        members: vec![member(1), member(2)],
+        sets: vec![set(1), set(2)],
+        shards,
+    }
 }
 
 struct Agent {

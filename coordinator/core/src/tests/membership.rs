@@ -150,3 +150,26 @@ fn gone_members_are_forgotten_beyond_the_limit_and_their_ids_are_not_given_again
     let Outcome::Joined { node, .. } = back else { panic!("{back}") };
     assert_eq!(node as usize, crate::limits::GONE_KEPT + 4);
 }
+
+#[test]
+fn views_carry_the_coordinators_and_change_with_them() {
+    let mut cluster = Cluster::new();
+    let of = |names: &[&str]| {
+        let view = |(at, name): (usize, &&str)| {
+            let addr = format!("{name}.test:1");
+            (at as u64 + 10, ringfleet_proto::control::CoordinatorView { name: (*name).to_owned(), addr })
+        };
+        names.iter().enumerate().map(view).collect::<std::collections::BTreeMap<_, _>>()
+    };
+    cluster.index += 1;
+    cluster.state.set_coordinators(cluster.index, of(&["c2", "c1"]));
+    let view = cluster.state.node_view();
+    assert_eq!(view.coordinators.iter().map(|c| c.name.as_str()).collect::<Vec<_>>(), ["c1", "c2"]);
+    assert_eq!(view.index, cluster.index);
+    cluster.index += 1;
+    cluster.state.set_coordinators(cluster.index, of(&["c2", "c1"]));
+    assert_eq!(cluster.state.node_view(), view, "the same list is no news");
+    cluster.join("n1", &[1]);
+    let copy = crate::ClusterState::from_snapshot(&cluster.state.to_snapshot().unwrap()).unwrap();
+    assert_eq!(copy.node_view().coordinators, view.coordinators);
+}

@@ -99,6 +99,10 @@ access_table! {
     Scale           "scale"             [0 0 0 0 1];
     /// Delete a set.
     Delete          "delete"            [0 0 0 0 1];
+    /// Make a coordinator a member.
+    AddCoordinator  "add_coordinator"   [0 0 0 0 1];
+    /// Take a coordinator out.
+    RemoveCoordinator "remove_coordinator" [0 0 0 0 1];
     /// List nodes.
     Nodes           "nodes"             [0 0 0 1 1];
     /// List coordinators.
@@ -166,6 +170,8 @@ impl AdminVerb {
             AdminVerb::Delete { .. } => Verb::Delete,
             AdminVerb::Nodes => Verb::Nodes,
             AdminVerb::Coordinators => Verb::Coordinators,
+            AdminVerb::AddCoordinator { .. } => Verb::AddCoordinator,
+            AdminVerb::RemoveCoordinator { .. } => Verb::RemoveCoordinator,
             AdminVerb::Sets => Verb::Sets,
             AdminVerb::Shards { .. } => Verb::Shards,
             AdminVerb::Types => Verb::Types,

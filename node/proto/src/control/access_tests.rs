@@ -11,6 +11,8 @@ const OPERATOR: &[Verb] = &[
     Apply,
     Scale,
     Delete,
+    AddCoordinator,
+    RemoveCoordinator,
     Nodes,
     Coordinators,
     Sets,
@@ -47,8 +49,8 @@ fn a_role_is_found_by_the_word_in_its_certificate() {
 }
 
 #[test]
-fn only_operators_change_sets() {
-    for verb in [Apply, Scale, Delete] {
+fn only_operators_change_sets_and_coordinators() {
+    for verb in [Apply, Scale, Delete, AddCoordinator, RemoveCoordinator] {
         assert_eq!(Role::ALL.into_iter().filter(|&role| allowed(role, verb)).collect::<Vec<_>>(), [Role::Operator]);
     }
 }

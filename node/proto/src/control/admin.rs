@@ -44,6 +44,18 @@ wire! {
         Nodes,
         /// The coordinators.
         Coordinators,
+        /// Make a coordinator that runs with an empty data folder a member.
+        AddCoordinator {
+            /// Its name.
+            name: String,
+            /// Where it listens, as `host:port`.
+            addr: String,
+        },
+        /// Take a coordinator out of the group.
+        RemoveCoordinator {
+            /// Its name.
+            name: String,
+        },
         /// The sets.
         Sets,
         /// The shards of one set or of all.
@@ -148,7 +160,7 @@ wire! {
 wire! {
     /// A coordinator in a list.
     pub struct CoordinatorInfo {
-        /// Its number in the Raft group.
+        /// Its number in the Raft group: drawn with its data folder, never used again.
         pub id: u64,
         /// Its name.
         pub name: String,
@@ -261,6 +273,13 @@ wire! {
         Nodes(Vec<NodeInfo>),
         /// To `Coordinators`.
         Coordinators(Vec<CoordinatorInfo>),
+        /// To `AddCoordinator` and `RemoveCoordinator`.
+        CoordinatorsChanged {
+            /// Whether anything did: asked for again, nothing does.
+            changed: bool,
+            /// The coordinators now.
+            coordinators: Vec<CoordinatorInfo>,
+        },
         /// To `Sets`.
         Sets(Vec<SetInfo>),
         /// To `Shards`.

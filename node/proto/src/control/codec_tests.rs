@@ -35,6 +35,7 @@ fn join() -> NodeRequest {
 fn view() -> NodeReply {
     NodeReply::Answer(NodeAnswer::View(NodeView {
         index: 9,
+        coordinators: vec![CoordinatorView { name: "c1".into(), addr: "c:1".into() }],
         members: vec![MemberView {
             node: 1,
             name: "n1".into(),

@@ -63,4 +63,6 @@ pub use document::{ActorSet, Durability, Keys, Metadata, Placement, Restart, Set
 pub use failure::{Failure, LeaderHint, Refusal, RefusalCode};
 pub use node::{Joined, Load, NodeAnswer, NodeReply, NodeRequest, Released, RenewGranted, SessionIdentity};
 pub use report::{DeviceKind, DeviceReport, FieldReport, MessageReport, Scalar, TypeReport};
-pub use view::{DeviceView, Directory, Fence, MemberView, NodeView, SetState, SetView, ShardState, ShardView};
+pub use view::{
+    CoordinatorView, DeviceView, Directory, Fence, MemberView, NodeView, SetState, SetView, ShardState, ShardView,
+};

@@ -182,10 +182,22 @@ impl ShardView {
 }
 
 wire! {
+    /// A coordinator, as nodes and clients reach it.
+    pub struct CoordinatorView {
+        /// Its name.
+        pub name: String,
+        /// Its address, as `host:port`.
+        pub addr: String,
+    }
+}
+
+wire! {
     /// Everything that a node must know to route and to fence.
     pub struct NodeView {
         /// The placement index: the last log index that changed anything below.
         pub index: u64,
+        /// The coordinators, by name. Who has them needs the list that it was started with no more.
+        pub coordinators: Vec<CoordinatorView>,
         /// Live members, by id.
         pub members: Vec<MemberView>,
         /// Sets, by id.

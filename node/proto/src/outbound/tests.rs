@@ -50,7 +50,7 @@ fn view(index: u64, owner: Incarnation, epoch: u64, members: &[Incarnation]) -> 
             since_index: index,
         })
         .collect();
-    NodeView { index, members: members.iter().map(member).collect(), sets: vec![set], shards }
+    NodeView { index, coordinators: vec![], members: members.iter().map(member).collect(), sets: vec![set], shards }
 }
 
 fn at_ms(ms: u64) -> Now {

@@ -219,7 +219,7 @@ impl Net {
                 });
             }
         }
-        let view = NodeView { index: 10, members, sets: vec![set(1), set(2)], shards };
+        let view = NodeView { index: 10, coordinators: vec![], members, sets: vec![set(1), set(2)], shards };
         let now = Now::new(0, WALL_BASE_MS);
         let nodes = (0..shape.nodes)
             .map(|at| {
