@@ -71,7 +71,9 @@ template <u32 MAX> struct Ctx {
         o.envelope.to_set = to_set;
         o.envelope.from_set = message.to_set;
         o.envelope.kind = kind;
-        o.envelope.bits = (u16)(sizeof(M) | flags << RINGFLEET_FLAGS_SHIFT);
+        // A struct without fields has a size in C++, and none in Rust.
+        constexpr u32 bytes = __is_empty(M) ? 0 : sizeof(M);
+        o.envelope.bits = (u16)(bytes | flags << RINGFLEET_FLAGS_SHIFT);
         union {
             u64 words[4];
             M body;

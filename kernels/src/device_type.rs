@@ -5,6 +5,7 @@
 use std::fmt::Write;
 
 use ringfleet_abi::hash::{fnv1a16, fnv1a32};
+use ringfleet_ir::cuda::DeviceCode;
 
 /// A kind of message that the text names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,14 @@ impl DeviceType {
         format!("type_{index}")
     }
 
+    /// The text inside its namespace `type_INDEX`, and in it the struct `Type` by which the kernel calls it.
+    #[must_use]
+    pub fn source(&self, index: usize) -> String {
+        let mut text = String::new();
+        self.emit(&mut text, index);
+        text
+    }
+
     /// The text inside its namespace, and the struct by which the kernel calls it.
     pub(crate) fn emit(&self, out: &mut String, index: usize) {
         let namespace = Self::namespace(index);
@@ -81,6 +90,14 @@ impl DeviceType {
              sizeof(State) == {} && MAX_SENDS == {}, \"descriptor and text agree\");\n}} // namespace {namespace}\n",
             self.state_bytes, self.max_sends
         );
+    }
+}
+
+impl From<DeviceCode> for DeviceType {
+    /// What was made from the Rust text of a type. It names no kinds but by their numbers.
+    fn from(code: DeviceCode) -> Self {
+        let DeviceCode { name, state_bytes, max_sends, text } = code;
+        Self { name, state_bytes, max_sends, kinds: Vec::new(), text }
     }
 }
 

@@ -82,6 +82,7 @@ pub const FILES: &[(&str, &str)] = &device_files![
     "kernel.cuh",
     "keys.cuh",
     "memory.cuh",
+    "ops.cuh",
     "resolve.cuh",
     "ring.cuh",
     "rounds.cuh",

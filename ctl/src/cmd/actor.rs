@@ -1,6 +1,7 @@
 //! `ringfleet actor list|show`
 
 use clap::Subcommand;
+use ringfleet_ir::Program;
 use ringfleet_proto::control::{TypeInfo, TypeReport};
 
 use crate::actor_types as types;
@@ -24,6 +25,12 @@ pub enum ActorVerb {
         /// That of this build, without asking a cluster.
         #[arg(long)]
         linked: bool,
+        /// Print its handlers as a typed program, from this build.
+        #[arg(long, conflicts_with = "cuda")]
+        ir: bool,
+        /// Print its handlers as CUDA C++, from this build.
+        #[arg(long)]
+        cuda: bool,
     },
 }
 
@@ -31,7 +38,11 @@ pub enum ActorVerb {
 pub async fn run(app: &App, verb: &ActorVerb) -> CtlResult {
     match verb {
         ActorVerb::List { linked } => out::print(app.global.output, &infos(app, *linked).await?, |infos| list(infos)),
-        ActorVerb::Show { name, linked } => show(app, name, *linked).await,
+        ActorVerb::Show { name, ir: true, .. } => code(app, name, |program| Ok(ringfleet_ir::show::show(program))),
+        ActorVerb::Show { name, cuda: true, .. } => {
+            code(app, name, |program| ringfleet_ir::cuda::device_code(program).map(|code| code.text))
+        }
+        ActorVerb::Show { name, linked, .. } => show(app, name, *linked).await,
     }
 }
 
@@ -47,6 +58,20 @@ pub async fn show(app: &App, name: &str, linked: bool) -> CtlResult {
     out::print(app.global.output, &infos, |infos| {
         infos.iter().map(|info| page(&info.report, &info.nodes)).collect::<Vec<_>>().join("\n")
     })
+}
+
+/// Prints what is made from the handlers of a type of this build.
+fn code(app: &App, name: &str, text: impl Fn(&Program) -> Result<String, ringfleet_ir::Error>) -> CtlResult {
+    let act = || format!("showing actor type {name}");
+    let Some(ty) = app.types.iter().find(|ty| ty.name == name) else {
+        let known: Vec<&str> = app.types.iter().map(|ty| ty.name).collect();
+        return Err(CtlError::failed(act(), format!("not in this build; it has {}", known.join(", "))));
+    };
+    let text = ty
+        .program()
+        .and_then(|program| text(&program))
+        .map_err(|error| CtlError::failed(act(), format!("{}: {error}", ty.code.file)))?;
+    out::write_text(&text)
 }
 
 async fn infos(app: &App, linked: bool) -> CtlResult<Vec<TypeInfo>> {

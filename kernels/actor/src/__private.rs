@@ -5,7 +5,9 @@ use ringfleet_abi::Envelope;
 pub use bytemuck;
 pub use ringfleet_abi::hash::fnv1a16;
 pub use ringfleet_abi::limits::STATE_BYTES_MAX;
+pub use ringfleet_ir::Externals;
 
+pub use crate::code::{push_const, push_message, push_type};
 pub use crate::descriptor::code_hash;
 pub use crate::plain::layout_hash;
 

@@ -5,6 +5,7 @@ use std::fmt;
 
 use ringfleet_abi::Envelope;
 
+use crate::code::Code;
 use crate::ctx::Ctx;
 use crate::fault::Fault;
 use crate::plain::{FieldDescriptor, fnv};
@@ -72,6 +73,8 @@ pub struct TypeDescriptor {
     pub init: fn(state: &mut [u8]),
     /// Runs a handler.
     pub handle: HandleFn,
+    /// The text of the handlers, read: what other devices than CPUs run is made from it.
+    pub code: Code,
 }
 
 impl TypeDescriptor {

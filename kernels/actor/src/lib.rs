@@ -51,6 +51,7 @@
 //! | [`plain`](mod@plain), [`message`](mod@message), [`actor`](mod@actor) | what the macros implement |
 //! | [`ctx`], [`sends`] | what a handler may do, and how a device reads what it did |
 //! | [`descriptor`] | what a process knows about an actor type |
+//! | [`code`] | the handlers as data: `ringfleet-ir`'s program of a type |
 //! | [`ops`], [`fault`] | the checked form at work |
 //! | [`testing`] | unit tests of actors without a device |
 //!
@@ -60,6 +61,7 @@
 extern crate self as ringfleet_actor;
 
 pub mod actor;
+pub mod code;
 pub mod ctx;
 pub mod descriptor;
 pub mod fault;
@@ -73,6 +75,7 @@ pub mod testing;
 pub mod __private;
 
 pub use actor::{Actor, ActorRef, Behaviour, Handles};
+pub use code::Code;
 pub use ctx::Ctx;
 pub use descriptor::{KindDescriptor, TypeDescriptor, TypeRegistry, TypeRegistryError, Width};
 pub use fault::Fault;

@@ -3,11 +3,13 @@
 
 use std::cell::Cell;
 
-use crate::fault::Fault;
+use ringfleet_abi::{ActorId, Hlc, SetId};
 
-/// Loop iterations that the handling of one message may take, all loops and helpers together; one more fails the actor
-/// with [`Fault::OutOfFuel`] (C9). A state of 4 KiB can be walked byte by byte sixteen times.
-pub const FUEL_PER_MESSAGE: u32 = 1 << 16;
+use crate::actor::{Actor, ActorRef};
+use crate::fault::Fault;
+use crate::plain::Plain;
+
+pub use ringfleet_ir::FUEL_PER_MESSAGE;
 
 /// The loop iterations that are left to a handling.
 #[derive(Debug)]
@@ -73,6 +75,96 @@ pub trait Number: Copy {
     /// `a.clamp(low, high)`
     #[doc(hidden)]
     fn clamp(self, low: Self, high: Self) -> Result<Self, Fault>;
+    /// `a.min(b)`
+    #[doc(hidden)]
+    fn min(self, other: Self) -> Self;
+    /// `a.max(b)`
+    #[doc(hidden)]
+    fn max(self, other: Self) -> Self;
+}
+
+/// Floats: what `a.to_bits()` and `a.copysign(b)` work on.
+pub trait Float: Number + Plain {
+    /// The unsigned integer of the same width.
+    #[doc(hidden)]
+    type Bits;
+    /// `a.to_bits()`
+    #[doc(hidden)]
+    fn to_bits(self) -> Self::Bits;
+    /// `a.copysign(b)`
+    #[doc(hidden)]
+    fn copysign(self, sign: Self) -> Self;
+}
+
+/// What can be stored in a field, an element or a part of a tuple.
+pub trait Stored: Copy {
+    /// The value as it is stored: every NaN of a float is the positive quiet one without payload, for devices differ in the
+    /// NaNs that they make. Structs and arrays are stored as they are, for their parts have been stored before.
+    #[doc(hidden)]
+    #[must_use]
+    fn stored(self) -> Self;
+}
+
+impl<T: Plain> Stored for T {
+    #[inline(always)]
+    fn stored(self) -> Self {
+        T::canonical(self)
+    }
+}
+
+macro_rules! stored {
+    ($([$($param:ident: $bound:path),*] $ty:ty;)*) => { $(
+        impl<$($param: $bound),*> Stored for $ty {
+            #[inline(always)]
+            fn stored(self) -> Self { self }
+        }
+    )* };
+}
+
+stored! {
+    [] ();
+    [] bool;
+    [] usize;
+    [] isize;
+    [] Hlc;
+    [] SetId;
+    [] ActorId;
+    [A: Actor] ActorRef<A>;
+    [T: Copy] Option<T>;
+    [A: Copy] (A,);
+    [A: Copy, B: Copy] (A, B);
+    [A: Copy, B: Copy, C: Copy] (A, B, C);
+    [A: Copy, B: Copy, C: Copy, D: Copy] (A, B, C, D);
+}
+
+/// The value as it is stored.
+#[inline(always)]
+pub fn stored<T: Stored>(value: T) -> T {
+    value.stored()
+}
+
+/// `a.min(b)`. Of floats: `a` where both are equal, `b` where `a` is a NaN.
+#[inline(always)]
+pub fn min<T: Number>(a: T, b: T) -> T {
+    T::min(a, b)
+}
+
+/// `a.max(b)`. Of floats: `a` where both are equal, `b` where `a` is a NaN.
+#[inline(always)]
+pub fn max<T: Number>(a: T, b: T) -> T {
+    T::max(a, b)
+}
+
+/// `a.to_bits()`, of a NaN as it is stored.
+#[inline(always)]
+pub fn to_bits<T: Float>(a: T) -> T::Bits {
+    T::to_bits(a)
+}
+
+/// `a.copysign(b)`; a NaN is positive.
+#[inline(always)]
+pub fn copysign<T: Float>(a: T, b: T) -> T {
+    T::copysign(a, b)
 }
 
 /// Numbers with a sign: what `-a` and `a.abs()` work on.
@@ -137,6 +229,10 @@ macro_rules! integers {
             fn clamp(self, low: Self, high: Self) -> Result<Self, Fault> {
                 if low <= high { Ok(Ord::clamp(self, low, high)) } else { Err(Fault::OutOfBounds) }
             }
+            #[inline(always)]
+            fn min(self, other: Self) -> Self { Ord::min(self, other) }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self { Ord::max(self, other) }
         }
         impl Integer for $ty {
             #[inline(always)]
@@ -163,7 +259,7 @@ macro_rules! signed {
 }
 
 macro_rules! floats {
-    ($($ty:ty),*) => { $(
+    ($($ty:ty: $bits:ty),*) => { $(
         impl Number for $ty {
             #[inline(always)]
             fn add(self, other: Self) -> Result<Self, Fault> { Ok(self + other) }
@@ -184,6 +280,17 @@ macro_rules! floats {
                 // Written so that a NaN bound is refused too.
                 if low <= high { Ok(<$ty>::clamp(self, low, high)) } else { Err(Fault::OutOfBounds) }
             }
+            #[inline(always)]
+            fn min(self, other: Self) -> Self { if other < self || self.is_nan() { other } else { self } }
+            #[inline(always)]
+            fn max(self, other: Self) -> Self { if other > self || self.is_nan() { other } else { self } }
+        }
+        impl Float for $ty {
+            type Bits = $bits;
+            #[inline(always)]
+            fn to_bits(self) -> $bits { <$ty>::to_bits(self.stored()) }
+            #[inline(always)]
+            fn copysign(self, sign: Self) -> Self { <$ty>::copysign(self, sign.stored()) }
         }
         impl Signed for $ty {
             #[inline(always)]
@@ -196,7 +303,7 @@ macro_rules! floats {
 
 integers!(u8, u16, u32, u64, u128, usize, i8, i16, i32, i64, i128, isize);
 signed!(i8, i16, i32, i64, i128, isize);
-floats!(f32, f64);
+floats!(f32: u32, f64: u64);
 
 macro_rules! binary {
     ($($name:ident: $bound:ident, $text:literal;)*) => { $(

@@ -35,6 +35,14 @@ use bytemuck::Pod;
 pub trait Plain: Pod {
     /// The type as data.
     const TYPE: FieldType;
+
+    /// The value as it is stored: a float that is a NaN becomes the positive quiet one without payload.
+    #[doc(hidden)]
+    #[must_use]
+    #[inline(always)]
+    fn canonical(self) -> Self {
+        self
+    }
 }
 
 /// The type of a field, as data: lets the ctl build a message from text, and hashes decide whether two builds agree.
@@ -178,7 +186,21 @@ macro_rules! scalars {
 }
 
 scalars!(u8 => U8, u16 => U16, u32 => U32, u64 => U64, u128 => U128,
-         i8 => I8, i16 => I16, i32 => I32, i64 => I64, i128 => I128, f32 => F32, f64 => F64);
+         i8 => I8, i16 => I16, i32 => I32, i64 => I64, i128 => I128);
+
+macro_rules! floats {
+    ($($ty:ty => $variant:ident, $nan:literal);*) => {
+        $(impl Plain for $ty {
+            const TYPE: FieldType = FieldType::$variant;
+            #[inline(always)]
+            fn canonical(self) -> Self {
+                if self.is_nan() { <$ty>::from_bits($nan) } else { self }
+            }
+        })*
+    };
+}
+
+floats!(f32 => F32, 0x7fc0_0000; f64 => F64, 0x7ff8_0000_0000_0000);
 
 impl<T: Plain, const N: usize> Plain for [T; N] {
     const TYPE: FieldType = FieldType::Array(&T::TYPE, N);

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringfleet_abi::hash::fnv1a32;
 use ringfleet_abi::{ActorId, ActorKey, Envelope, Flags, Hlc, SessionId, SetId};
+use ringfleet_ir::Program;
+use ringfleet_ir::interp::{Machine, Sent};
 
 use crate::actor::{Actor, ActorRef, Behaviour, Handles};
 use crate::ctx::Ctx;
 use crate::descriptor::{TypeDescriptor, TypeRegistry};
 use crate::fault::Fault;
 use crate::message::Message;
+use crate::ops::FUEL_PER_MESSAGE;
 use crate::sends::{SendBuffer, Target};
 
 /// The client that tests speak as.
@@ -53,7 +56,7 @@ impl StateSlot {
 }
 
 /// What an actor did.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
     /// Messages that were handled.
     pub handled: usize,
@@ -112,6 +115,47 @@ pub fn drive(ty: &TypeDescriptor, state: &mut [u8], envelopes: &[Envelope]) -> E
         }
     }
     effects
+}
+
+/// As [`drive`], but the program of the type runs in the interpreter.
+///
+/// # Errors
+/// What is wrong with the program.
+pub fn drive_program(
+    program: &Program,
+    state: &mut [u8],
+    envelopes: &[Envelope],
+) -> Result<Effects, ringfleet_ir::Error> {
+    let machine = Machine::new(program, FUEL_PER_MESSAGE)?;
+    let mut effects = Effects::default();
+    for (at, envelope) in envelopes.iter().enumerate() {
+        match machine.handle(state, envelope, Hlc::from_wall_ms(at as u64 + 1).0) {
+            Ok(did) => {
+                effects.handled += 1;
+                effects.sends.extend(did.sends.into_iter().map(|(sent, envelope)| (target(sent), envelope)));
+                if did.stopped {
+                    effects.stopped = true;
+                    return Ok(effects);
+                }
+            }
+            Err(code) => match Fault::from_code(code) {
+                Some(Fault::BadMessage) => effects.refused += 1,
+                fault => {
+                    effects.failed = fault.map(|fault| (at, fault));
+                    return Ok(effects);
+                }
+            },
+        }
+    }
+    Ok(effects)
+}
+
+fn target(sent: Sent) -> Target {
+    match sent {
+        Sent::Tag(tag) => Target::Tag(tag),
+        Sent::Set(set) => Target::Set(set),
+        Sent::Timer(delay_ms) => Target::Timer { delay_ms },
+    }
 }
 
 /// A population of actors of several types in one thread: one set per type, named like it. Messages are handled in the order

@@ -215,6 +215,13 @@ proptest! {
         let state: checked::Both = state.read();
         // Even after a failure: both stopped at the same operation.
         prop_assert_eq!((state.sum, state.table, state.grid), (plain.sum, plain.table, plain.grid));
+
+        // The program of the handlers does the same, with the same faults.
+        let program = ty.program().expect("the subset has programs");
+        let mut other = StateSlot::new(ty);
+        let by_program = testing::drive_program(&program, other.bytes_mut(), &envelopes).expect("verified");
+        prop_assert_eq!(by_program, effects);
+        prop_assert_eq!(other.read::<checked::Both>(), state);
     }
 }
 

@@ -13,6 +13,7 @@ use crate::lower::{Known, Lowering};
 use crate::native::Native;
 use crate::paths::actor_crate;
 use crate::structs::type_name;
+use crate::tree::{self, Tree};
 use crate::types::{self, Place};
 use crate::{calls, text};
 
@@ -33,7 +34,9 @@ pub fn handlers(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     let program = read(&item, &actor)?;
     check_kinds(&program)?;
     calls::check(&program.functions)?;
-    Ok(emit(&actor, &program, text_hash))
+    let krate = actor_crate();
+    let tree = tree::tree(&krate, &program)?;
+    Ok(emit(&krate, &actor, &program, &tree, text_hash))
 }
 
 fn actor_ident(item: &ItemImpl) -> Result<Ident> {
@@ -295,8 +298,7 @@ fn check_kinds(program: &Program) -> Result<()> {
     Ok(())
 }
 
-fn emit(actor: &Ident, program: &Program, text_hash: u64) -> TokenStream {
-    let krate = actor_crate();
+fn emit(krate: &TokenStream, actor: &Ident, program: &Program, tree: &Tree, text_hash: u64) -> TokenStream {
     let native = Native::new(krate.clone());
     let fuel = native.fuel();
     let functions = program.functions.iter().map(|function| native.function(function));
@@ -313,7 +315,9 @@ fn emit(actor: &Ident, program: &Program, text_hash: u64) -> TokenStream {
         }
     });
     let sends = sends(program);
-    let asserts = kind_asserts(&krate, &handled);
+    let asserts = kind_asserts(krate, &handled);
+    let Tree { bytes, list, externals } = tree;
+    let bytes = proc_macro2::Literal::byte_string(bytes);
     quote! {
         #[allow(
             unused_parens, unused_braces, unreachable_code, unused_must_use, clippy::all, clippy::pedantic,
@@ -362,6 +366,13 @@ fn emit(actor: &Ident, program: &Program, text_hash: u64) -> TokenStream {
                     sends: SENDS,
                     init,
                     handle,
+                    code: #krate::Code {
+                        file: ::core::file!(),
+                        tree: #bytes,
+                        state: <#actor as #krate::Plain>::TYPE,
+                        // A closure: constants are named by `Self` too.
+                        externals: |#list: &mut #krate::__private::Externals| { let _ = &#list; #externals },
+                    },
                 }
             };
         }

@@ -147,6 +147,8 @@ pub enum ExprKind {
         call: CtxCall,
         name: Ident,
         args: Vec<Expr>,
+        /// The message of a send.
+        message: Option<Path>,
     },
     Struct {
         path: Path,

@@ -3,7 +3,7 @@
 //! ```text
 //!   text --lower--> checked form (ir) --native--> a Rust function that cannot panic
 //!                        |
-//!                        +----------------------> (later) CUDA C++ text
+//!                        +----------tree-----> a tree of `ringfleet-ir`, for GPUs and for showing
 //! ```
 //!
 //! | module | step |
@@ -13,6 +13,7 @@
 //! | `ir` | the checked form: the only thing that backends read |
 //! | `calls` | the call graph, which has no cycles |
 //! | `native` | the backend for CPU devices |
+//! | `tree` | the backend for everything else: names resolved, as bytes |
 //! | `structs`, `fields` | `#[message]`, `#[plain]`, `#[actor]`: layout without padding |
 //! | `text` | hashes of source text |
 //!
@@ -31,6 +32,7 @@ mod paths;
 mod patterns;
 mod structs;
 mod text;
+mod tree;
 mod types;
 
 /// Makes a struct a message: plain data of at most 32 bytes, without padding.

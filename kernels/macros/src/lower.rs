@@ -512,15 +512,21 @@ impl Lowering<'_> {
             return refuse(&name, format!("`ctx.{name}` takes {args} arguments"));
         }
         let mut lowered = Vec::new();
+        let mut message = None;
         for (at, syntax) in call.args.iter().enumerate() {
-            let is_message = kind == CtxCall::Send && at + 1 == args;
-            lowered.push(if is_message { self.message(&name, syntax)? } else { self.expr(syntax)? });
+            if kind == CtxCall::Send && at + 1 == args {
+                let (value, path) = self.message(&name, syntax)?;
+                lowered.push(value);
+                message = Some(path);
+            } else {
+                lowered.push(self.expr(syntax)?);
+            }
         }
-        Ok(ExprKind::Ctx { ctx, call: kind, name, args: lowered })
+        Ok(ExprKind::Ctx { ctx, call: kind, name, args: lowered, message })
     }
 
     /// The message of a send. Its type has to be in the text: the descriptor lists what an actor sends.
-    fn message(&mut self, call: &Ident, syntax: &Syntax) -> Result<Expr> {
+    fn message(&mut self, call: &Ident, syntax: &Syntax) -> Result<(Expr, Path)> {
         let span = syntax.span();
         let before = if call == "reply" { "" } else { ".., " };
         let advice = format!("write the message as a struct in the call: `ctx.{call}({before}&Report {{ .. }})`");
@@ -537,8 +543,8 @@ impl Lowering<'_> {
                     _ => None,
                 };
                 let Some(path) = path else { return refuse(syntax, advice) };
-                self.note_send(call, syntax, path)?;
-                expr(ExprKind::Ref { mutable: false, value }, span)
+                self.note_send(call, syntax, path.clone())?;
+                Ok((expr(ExprKind::Ref { mutable: false, value }, span)?, path))
             }
             // The message that is being handled: a reference already.
             Syntax::Path(path) => {
@@ -546,8 +552,8 @@ impl Lowering<'_> {
                     path.path.get_ident().and_then(|ident| self.messages.iter().find(|(name, _)| name == ident));
                 let Some((_, message)) = known else { return refuse(syntax, advice) };
                 let message = message.clone();
-                self.note_send(call, syntax, message)?;
-                expr(ExprKind::Path(path.path.clone()), span)
+                self.note_send(call, syntax, message.clone())?;
+                Ok((expr(ExprKind::Path(path.path.clone()), span)?, message))
             }
             _ => refuse(syntax, advice),
         }

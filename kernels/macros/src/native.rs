@@ -125,13 +125,22 @@ impl Native {
                 quote!((#left #op #right))
             }
             ExprKind::Assign { place, value } => {
-                let (place, value) = (self.place(place, Access::Mut), self.value(value));
+                let value = if is_local(place) { self.value(value) } else { self.stored(value) };
+                let place = self.place(place, Access::Mut);
                 quote!(#place = #value)
             }
             ExprKind::AssignOp { op, place, value } => self.assign_op(*op, place, value, span),
             ExprKind::Cast { value, ty } => {
                 let value = self.value(value);
                 quote!((#value as #ty))
+            }
+            // Where devices differ, or Rust leaves the result open.
+            ExprKind::Method { receiver, name, args }
+                if ["min", "max", "to_bits", "copysign"].iter().any(|open| name == open) =>
+            {
+                let (krate, receiver, args) = (&self.krate, self.value(receiver), self.values(args));
+                let name = Ident::new(&name.to_string(), span);
+                quote_spanned!(span=> #krate::ops::#name(#receiver #(, #args)*))
             }
             ExprKind::Method { receiver, name, args } => {
                 let (receiver, args) = (self.value(receiver), self.values(args));
@@ -146,7 +155,7 @@ impl Native {
                 let receiver = on.as_ref().map_or_else(|| quote!(Self::), |on| quote!(#on.));
                 quote!(#receiver #name(#(#args,)* #fuel)?)
             }
-            ExprKind::Ctx { ctx, call, name, args } => {
+            ExprKind::Ctx { ctx, call, name, args, .. } => {
                 let args = self.values(args);
                 match call {
                     CtxCall::Send => quote!(#ctx.#name(#(#args),*)?),
@@ -156,21 +165,21 @@ impl Native {
             }
             ExprKind::Struct { path, fields } => {
                 let fields = fields.iter().map(|(member, value)| {
-                    let value = self.value(value);
+                    let value = self.stored(value);
                     quote!(#member: #value)
                 });
                 quote!((#path { #(#fields),* }))
             }
             ExprKind::Tuple(values) => {
-                let values = self.values(values);
+                let values = values.iter().map(|value| self.stored(value));
                 quote!((#(#values,)*))
             }
             ExprKind::Array(values) => {
-                let values = self.values(values);
+                let values = values.iter().map(|value| self.stored(value));
                 quote!([#(#values),*])
             }
             ExprKind::Repeat { element, len } => {
-                let (element, len) = (self.value(element), self.value(len));
+                let (element, len) = (self.stored(element), self.value(len));
                 quote!([#element; #len])
             }
             ExprKind::Ref { mutable: false, value } => {
@@ -290,17 +299,35 @@ impl Native {
         quote_spanned!(span=> #krate::ops::#name(#(#operands),*)?)
     }
 
+    /// A value on its way into a field, an element or a part of a tuple.
+    fn stored(&self, value: &Expr) -> TokenStream {
+        let (krate, span) = (&self.krate, Span::mixed_site().located_at(value.span));
+        let value = self.value(value);
+        quote_spanned!(span=> #krate::ops::stored(#value))
+    }
+
     fn assign_op(&self, op: AssignOp, place: &Expr, value: &Expr, span: Span) -> TokenStream {
+        let krate = &self.krate;
+        let local = is_local(place);
         let (place, value) = (self.place(place, Access::Mut), self.value(value));
         let update = match op {
             AssignOp::Checked(op) => {
                 let result = self.checked(op, &[quote_spanned!(span=> *__place), quote_spanned!(span=> __value)], span);
-                quote_spanned!(span=> *__place = #result;)
+                if local {
+                    quote_spanned!(span=> *__place = #result;)
+                } else {
+                    quote_spanned!(span=> *__place = #krate::ops::stored(#result);)
+                }
             }
             AssignOp::Bits(op) => quote_spanned!(span=> *__place #op __value;),
         };
         quote_spanned!(span=> { let __value = #value; let __place = &mut #place; #update })
     }
+}
+
+/// Whether a place is a local itself: it is no store, and a NaN in it is not seen before it is stored.
+fn is_local(place: &Expr) -> bool {
+    matches!(place.kind, ExprKind::Path(_))
 }
 
 fn label_of(label: &Option<syn::Lifetime>) -> Option<TokenStream> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use common::*;
 use ringfleet_abi::hash::mix64;
 use ringfleet_abi::{Control, Envelope, KeySpace, SetId, Status, WorkerIndex};
-use ringfleet_actor::{Ctx, Fault, KindDescriptor, Message, TypeDescriptor, Width};
+use ringfleet_actor::{Code, Ctx, Fault, KindDescriptor, Message, TypeDescriptor, Width};
 use ringfleet_env::{Clock, SystemClock};
 use ringfleet_gpu::{CpuDevice, CpuDeviceConfig, Device, StartError};
 
@@ -171,6 +171,7 @@ static BUG: TypeDescriptor = TypeDescriptor {
     sends: &[],
     init: |_| (),
     handle: panics,
+    code: Code::NONE,
 };
 
 static GATE: std::sync::RwLock<()> = std::sync::RwLock::new(());

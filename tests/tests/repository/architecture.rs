@@ -35,6 +35,11 @@ struct Rule {
 }
 
 const RULES: &[Rule] = &[
+    Rule {
+        of: "ringfleet-ir",
+        forbidden: &[RUNTIME, CUDA, CLOCK, DISK],
+        because: "it is pure: programs in, results out",
+    },
     Rule { of: "ringfleet-macros", forbidden: &[RUNTIME, CUDA], because: "users' actors are code for devices" },
     Rule { of: "ringfleet-actor", forbidden: &[RUNTIME, CUDA], because: "users' actors are code for devices" },
     Rule {

@@ -1,0 +1,194 @@
+//! Generated device code, compiled for the host: what a GPU would run, without a GPU.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ringfleet_abi::{Envelope, Hlc, SetId};
+use ringfleet_actor::testing::Effects;
+use ringfleet_actor::{Fault, Target};
+use ringfleet_ir::Program;
+use ringfleet_ir::cuda::device_code;
+use ringfleet_kernels::DeviceType;
+use ringfleet_kernels::source::{ABI_HEADER, FILES};
+
+/// A program that runs streams of messages through types.
+pub struct Host {
+    binary: PathBuf,
+    state_bytes: Vec<usize>,
+}
+
+const PRELUDE: &str = r#"
+#include <cstdio>
+#include <cstring>
+#include <vector>
+#include "ops.cuh"
+"#;
+
+const MAIN: &str = r#"
+static void put(const void *bytes, size_t size) { std::fwrite(bytes, 1, size, stdout); }
+static void put(u32 word) { put(&word, 4); }
+static bool get(void *bytes, size_t size) { return std::fread(bytes, 1, size, stdin) == size; }
+
+template <class A> void run(u32 count) {
+    typename A::State state;
+    std::memset(static_cast<void *>(&state), 0xa5, sizeof state);
+    A::init(state);
+    bool over = false;
+    for (u32 at = 0; at < count; at++) {
+        Envelope message;
+        u64 hlc;
+        if (!get(&message, sizeof message) || !get(&hlc, 8)) return;
+        if (over) continue;
+        Ctx<A::MAX_SENDS> ctx(message, hlc);
+        u32 fault = A::handle(state, message, ctx);
+        if (fault == FAULT_NONE) fault = ctx.fault;
+        put(fault);
+        if (fault != FAULT_NONE) {
+            over = fault != FAULT_BAD_MESSAGE;
+            continue;
+        }
+        put(ctx.stopped ? 1 : 0);
+        put(ctx.sends);
+        for (u32 k = 0; k < ctx.sends; k++) {
+            put(ctx.out[k].how);
+            put(ctx.out[k].detail);
+            put(&ctx.out[k].envelope, sizeof(Envelope));
+        }
+        over = ctx.stopped;
+    }
+    put(&state, sizeof state);
+}
+"#;
+
+/// Compiles the device code of these programs, `None` without a C++ compiler.
+pub fn compile(name: &str, programs: &[Program]) -> Option<Host> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("the folder is writable");
+    for (name, text) in FILES.iter().filter(|(name, _)| ["base.cuh", "ctx.cuh", "ops.cuh"].contains(name)) {
+        write(name, text);
+    }
+    // `ctx.cuh` needs no more of it.
+    write("keys.cuh", "#pragma once\n#include \"base.cuh\"\n");
+    write(ABI_HEADER.0, ABI_HEADER.1);
+    let mut text = PRELUDE.to_owned();
+    let mut calls = String::new();
+    let mut state_bytes = Vec::new();
+    for (index, program) in programs.iter().enumerate() {
+        let ty = DeviceType::from(device_code(program).expect("a verified program has device code"));
+        text += &ty.source(index);
+        let _ = writeln!(calls, "        case {index}: run<{}::Type>(count); break;", DeviceType::namespace(index));
+        state_bytes.push(ty.state_bytes as usize);
+    }
+    text += MAIN;
+    let _ = write!(
+        text,
+        "int main() {{\n    u32 type, count;\n    while (get(&type, 4) && get(&count, 4)) {{\n        switch (type) {{\n{calls}        \
+         }}\n    }}\n}}\n"
+    );
+    write("main.cpp", &text);
+    let binary = folder.join("host");
+    let output = Command::new("c++")
+        .args([
+            "-std=gnu++17",
+            "-O1",
+            "-ffp-contract=off",
+            "-Wall",
+            "-Werror",
+            "-Wno-unused",
+            "-Wno-maybe-uninitialized",
+        ])
+        .args(["-Wno-uninitialized", "-Wno-type-limits", "-Wno-bool-compare", "-Wno-unknown-pragmas", "-o"])
+        .arg(&binary)
+        .arg(folder.join("main.cpp"))
+        .arg("-lm")
+        .output();
+    match output {
+        Ok(output) if output.status.success() => Some(Host { binary, state_bytes }),
+        Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
+        Err(error) => {
+            assert!(std::env::var_os("RINGFLEET_MUST_RUN").is_none(), "no C++ compiler: {error}");
+            println!("not run: no C++ compiler: {error}");
+            None
+        }
+    }
+}
+
+/// A stream of messages to an actor of the type at an index.
+pub struct Stream {
+    pub ty: usize,
+    pub envelopes: Vec<Envelope>,
+}
+
+impl Host {
+    /// What actors do with streams, and the states that they end in.
+    pub fn run(&self, streams: &[Stream]) -> Vec<(Effects, Vec<u8>)> {
+        let mut input = Vec::new();
+        for stream in streams {
+            input.extend((stream.ty as u32).to_le_bytes());
+            input.extend((stream.envelopes.len() as u32).to_le_bytes());
+            for (at, envelope) in stream.envelopes.iter().enumerate() {
+                input.extend_from_slice(bytemuck::bytes_of(envelope));
+                input.extend(Hlc::from_wall_ms(at as u64 + 1).0.to_le_bytes());
+            }
+        }
+        let mut child = Command::new(&self.binary)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut stdin = child.stdin.take().expect("piped");
+        let writer = std::thread::spawn(move || stdin.write_all(&input));
+        let output = child.wait_with_output().expect("the program ends");
+        writer.join().expect("no panic").expect("the program reads all");
+        assert!(output.status.success(), "{:?}", output.status);
+        let mut bytes = Bytes(&output.stdout);
+        let all = streams.iter().map(|stream| self.read(stream, &mut bytes)).collect();
+        assert!(bytes.0.is_empty(), "{} bytes are left", bytes.0.len());
+        all
+    }
+
+    fn read(&self, stream: &Stream, bytes: &mut Bytes<'_>) -> (Effects, Vec<u8>) {
+        let mut effects = Effects::default();
+        for at in 0..stream.envelopes.len() {
+            match Fault::from_code(bytes.word()) {
+                Some(Fault::BadMessage) => {
+                    effects.refused += 1;
+                    continue;
+                }
+                Some(fault) => {
+                    effects.failed = Some((at, fault));
+                    break;
+                }
+                None => effects.handled += 1,
+            }
+            effects.stopped = bytes.word() != 0;
+            for _ in 0..bytes.word() {
+                let (how, detail) = (bytes.word(), bytes.word());
+                let envelope: Envelope = bytemuck::pod_read_unaligned(bytes.take(64));
+                let target = if how == 0 { Target::Tag(detail) } else { Target::Set(SetId(envelope.to_set)) };
+                effects.sends.push((target, envelope));
+            }
+            if effects.stopped {
+                break;
+            }
+        }
+        (effects, bytes.take(self.state_bytes[stream.ty]).to_vec())
+    }
+}
+
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn take(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(count);
+        self.0 = rest;
+        taken
+    }
+
+    fn word(&mut self) -> u32 {
+        u32::from_le_bytes(self.take(4).try_into().expect("four bytes"))
+    }
+}

@@ -1,0 +1,48 @@
+//! What only rustc knows of the names in a tree: layouts, values of constants, kinds of messages.
+
+use crate::ty::Ty;
+
+/// A named struct. Values of constants hold its fields one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StructDef {
+    /// Its name.
+    pub name: String,
+    /// Names and types of its fields, in the order of their offsets.
+    pub fields: Vec<(String, Ty)>,
+}
+
+/// A message that is handled or sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalMessage {
+    /// Its name.
+    pub name: String,
+    /// The number in envelopes.
+    pub kind: u16,
+    /// Its struct.
+    pub ty: Ty,
+}
+
+/// The list that a tree refers to by position. Generated code fills it in the order in which the macro numbered the names.
+#[derive(Clone, Debug, Default)]
+pub struct Externals {
+    /// Structs, each once.
+    pub structs: Vec<StructDef>,
+    /// Named types.
+    pub types: Vec<Ty>,
+    /// Constants: type and bytes, little-endian, without padding.
+    pub consts: Vec<(Ty, Vec<u8>)>,
+    /// Messages.
+    pub messages: Vec<ExternalMessage>,
+}
+
+impl Externals {
+    /// The type of the struct with this name and these fields.
+    pub fn structure(&mut self, name: &str, fields: Vec<(String, Ty)>) -> Ty {
+        let def = StructDef { name: name.to_owned(), fields };
+        let at = self.structs.iter().position(|known| *known == def).unwrap_or_else(|| {
+            self.structs.push(def);
+            self.structs.len() - 1
+        });
+        Ty::Struct(at as u32)
+    }
+}

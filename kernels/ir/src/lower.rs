@@ -1,0 +1,342 @@
+//! From the tree and its types to the typed program: one effect per statement, in the order in which native code has them.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::externals::Externals;
+use crate::infer::{self, Signature, Typed};
+use crate::program::{
+    Const, FORMAT, Field, Function, Handler, Local, LocalId, LocalKind, Message, Op, Operand, Place, Program, Type,
+    TypeId, Value,
+};
+use crate::raw::{self, Expr, ExprKind, Lit, Receiver};
+use crate::ty::{Float, Int, Ty};
+use crate::{Error, Source};
+
+mod control;
+mod exprs;
+mod methods;
+mod patterns;
+
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// The program of a tree.
+///
+/// # Errors
+/// What a program cannot say.
+pub fn lower(tree: &raw::Program, source: Source<'_>) -> Result<Program> {
+    let externals = source.externals;
+    let signatures =
+        tree.functions.iter().map(|function| signature(&externals, function)).collect::<Result<Vec<_>>>()?;
+    let mut types = Types { externals: &externals, types: Vec::new(), ids: HashMap::new() };
+    let state = types.id(&source.state)?;
+    let mut consts = Consts::default();
+    let mut messages = Vec::new();
+    for message in &externals.messages {
+        messages.push(Message { name: message.name.clone(), kind: message.kind, ty: types.id(&message.ty)? });
+    }
+    let (mut functions, mut handlers) = (Vec::new(), Vec::new());
+    for (at, function) in tree.functions.iter().enumerate() {
+        let own = &signatures[at];
+        let typed = infer::infer(&externals, &source.state, &signatures, function, own)?;
+        if let Some(message) = function.handles {
+            handlers.push(Handler { message, function: at as u32 });
+        }
+        let lowering = Lowering {
+            types: &mut types,
+            consts: &mut consts,
+            signatures: &signatures,
+            typed,
+            locals: Vec::new(),
+            bound: vec![Bound::None; function.locals.len()],
+            blocks: vec![Vec::new()],
+            current: 0,
+            dead: false,
+            loops: BTreeMap::new(),
+            line: function.line,
+        };
+        functions.push(lowering.function(function, own, &source.state)?);
+    }
+    Ok(Program {
+        format: FORMAT,
+        name: source.name.to_owned(),
+        file: source.file.to_owned(),
+        types: types.types,
+        consts: consts.consts,
+        state,
+        initial: source.initial,
+        max_sends: source.max_sends,
+        messages,
+        functions,
+        handlers,
+    })
+}
+
+fn signature(externals: &Externals, function: &raw::Function) -> Result<Signature> {
+    let written = |ty: &raw::Type| infer::written(externals, ty, &mut || None);
+    Ok(Signature {
+        params: function.params.iter().map(|param| written(&param.ty)).collect::<Result<_>>()?,
+        gives: function.gives.as_ref().map_or(Ok(Ty::Unit), written)?,
+        receiver: function.receiver,
+    })
+}
+
+/// The table of types.
+struct Types<'a> {
+    externals: &'a Externals,
+    types: Vec<Type>,
+    ids: HashMap<Type, TypeId>,
+}
+
+impl Types<'_> {
+    fn id(&mut self, ty: &Ty) -> Result<TypeId> {
+        let ty = match ty {
+            Ty::Bool => Type::Bool,
+            Ty::Int(int) => Type::Int(*int),
+            Ty::Float(float) => Type::Float(*float),
+            Ty::Array(element, len) => Type::Array { element: self.id(element)?, len: *len },
+            Ty::Tuple(parts) => Type::Tuple(parts.iter().map(|part| self.id(part)).collect::<Result<_>>()?),
+            Ty::Option(inner) => Type::Option(self.id(inner)?),
+            Ty::Struct(at) => {
+                let (name, fields): (&str, Vec<(&str, Ty)>) = if *at >= infer::BUILT_IN {
+                    (infer::built_in_name(*at), infer::built_in(*at))
+                } else {
+                    let def = &self.externals.structs[*at as usize];
+                    (&def.name, def.fields.iter().map(|(name, ty)| (name.as_str(), ty.clone())).collect())
+                };
+                let fields = fields
+                    .into_iter()
+                    .map(|(name, ty)| Ok(Field { name: name.to_owned(), ty: self.id(&ty)? }))
+                    .collect::<Result<_>>()?;
+                Type::Struct { name: name.to_owned(), fields }
+            }
+            Ty::Unit | Ty::Never | Ty::Ref(_) | Ty::Var(_) => {
+                return Err(Error::new(0, format!("`{ty}` is not a type of values")));
+            }
+        };
+        if let Some(id) = self.ids.get(&ty) {
+            return Ok(*id);
+        }
+        let id = self.types.len() as TypeId;
+        self.types.push(ty.clone());
+        self.ids.insert(ty, id);
+        Ok(id)
+    }
+}
+
+/// The table of constants.
+#[derive(Default)]
+struct Consts {
+    consts: Vec<Const>,
+    ids: HashMap<Const, u32>,
+}
+
+impl Consts {
+    fn id(&mut self, ty: TypeId, bytes: Vec<u8>) -> u32 {
+        let constant = Const { ty, bytes };
+        if let Some(id) = self.ids.get(&constant) {
+            return *id;
+        }
+        let id = self.consts.len() as u32;
+        self.consts.push(constant.clone());
+        self.ids.insert(constant, id);
+        id
+    }
+}
+
+/// What stands for a local of the tree.
+#[derive(Clone, Debug)]
+enum Bound {
+    /// It has not been bound yet.
+    None,
+    /// It has no value: `()`.
+    Unit,
+    /// A local.
+    Local(LocalId),
+    /// A reference in a `let`: the place that it refers to.
+    Alias(Place),
+}
+
+/// A loop that is being read.
+struct Looping {
+    body: u32,
+    /// Where `break` puts its value.
+    to: Option<LocalId>,
+    left: bool,
+}
+
+struct Lowering<'a, 'e> {
+    types: &'a mut Types<'e>,
+    consts: &'a mut Consts,
+    signatures: &'a [Signature],
+    typed: Typed,
+    locals: Vec<Local>,
+    bound: Vec<Bound>,
+    blocks: Vec<Vec<crate::program::Stmt>>,
+    current: u32,
+    /// What follows in this block cannot be reached.
+    dead: bool,
+    loops: BTreeMap<u32, Looping>,
+    line: u32,
+}
+
+impl Lowering<'_, '_> {
+    fn function(mut self, function: &raw::Function, own: &Signature, state: &Ty) -> Result<Function> {
+        if own.receiver != Receiver::None {
+            let kind = match own.receiver {
+                Receiver::Shared => LocalKind::Ref,
+                Receiver::Mut => LocalKind::RefMut,
+                _ => LocalKind::Value,
+            };
+            let ty = self.types.id(state)?;
+            self.locals.push(Local { ty, kind, name: "self".to_owned() });
+        }
+        for (at, param) in function.params.iter().enumerate() {
+            let kind = match &param.ty {
+                raw::Type::Ref(true, _) => LocalKind::RefMut,
+                raw::Type::Ref(false, _) => LocalKind::Ref,
+                _ => LocalKind::Value,
+            };
+            let ty = self.types.id(own.params[at].target())?;
+            self.locals.push(Local { ty, kind, name: function.locals[at].clone() });
+            self.bound[at] = Bound::Local(self.locals.len() as u32 - 1);
+        }
+        // A parameter is no more than a copy of its argument: it may be changed.
+        let params = self.locals.len() as u32;
+        for (at, name) in function.locals.iter().enumerate().skip(function.params.len()) {
+            if self.typed.locals[at] == Ty::Unit {
+                self.bound[at] = Bound::Unit;
+            } else if !matches!(self.typed.locals[at], Ty::Ref(_)) {
+                let ty = self.typed.locals[at].clone();
+                let local = self.local(&ty, name)?;
+                self.bound[at] = Bound::Local(local);
+            }
+        }
+        let gives = if own.gives == Ty::Unit { None } else { Some(self.types.id(&own.gives)?) };
+        let to = match gives {
+            None => None,
+            Some(_) => Some(self.local(&own.gives, "")?),
+        };
+        self.block(&function.body, to)?;
+        if let Some(to) = to {
+            self.emit(crate::program::StmtKind::Return(Some(Operand::Local(to))));
+        }
+        Ok(Function {
+            name: function.name.clone(),
+            line: function.line,
+            locals: self.locals,
+            params,
+            gives,
+            blocks: self.blocks,
+        })
+    }
+
+    fn wrong<T>(&self, text: impl Into<String>) -> Result<T> {
+        Err(Error::new(self.line, text))
+    }
+
+    fn local(&mut self, ty: &Ty, name: &str) -> Result<LocalId> {
+        let ty = self.types.id(ty).map_err(|error| Error::new(self.line, error.text))?;
+        self.locals.push(Local { ty, kind: LocalKind::Value, name: name.to_owned() });
+        Ok(self.locals.len() as u32 - 1)
+    }
+
+    fn ty(&self, expr: &Expr) -> Ty {
+        self.typed.exprs[expr.id as usize].clone()
+    }
+
+    fn emit(&mut self, kind: crate::program::StmtKind) {
+        if !self.dead {
+            let ends = crate::verify::ends(&kind);
+            self.blocks[self.current as usize].push(crate::program::Stmt { line: self.line, kind });
+            self.dead = ends;
+        }
+    }
+
+    fn set(&mut self, to: LocalId, value: Value) {
+        self.emit(crate::program::StmtKind::Set { to: Place { root: to, steps: Vec::new() }, value });
+    }
+
+    /// A new local with this value.
+    fn temp(&mut self, ty: &Ty, value: Value) -> Result<Operand> {
+        let to = self.local(ty, "")?;
+        self.set(to, value);
+        Ok(Operand::Local(to))
+    }
+
+    fn op(&mut self, ty: &Ty, op: Op, operands: Vec<Operand>) -> Result<Operand> {
+        self.temp(ty, Value::Op(op, operands))
+    }
+
+    /// A block of its own; says whether its end cannot be reached.
+    fn inside(&mut self, run: impl FnOnce(&mut Self) -> Result<()>) -> Result<(u32, bool)> {
+        let id = self.blocks.len() as u32;
+        self.blocks.push(Vec::new());
+        let (outer, dead) = (std::mem::replace(&mut self.current, id), std::mem::replace(&mut self.dead, false));
+        run(self)?;
+        self.current = outer;
+        Ok((id, std::mem::replace(&mut self.dead, dead)))
+    }
+
+    fn constant(&mut self, ty: &Ty, bytes: Vec<u8>) -> Result<Operand> {
+        let ty = self.types.id(ty)?;
+        Ok(Operand::Const(self.consts.id(ty, bytes)))
+    }
+
+    fn int(&mut self, int: Int, value: u128) -> Result<Operand> {
+        self.constant(&Ty::Int(int), value.to_le_bytes()[..int.bits() as usize / 8].to_vec())
+    }
+
+    fn boolean(&mut self, value: bool) -> Result<Operand> {
+        self.constant(&Ty::Bool, vec![u8::from(value)])
+    }
+
+    fn external(&mut self, at: u32) -> Result<Operand> {
+        let Some((ty, bytes)) = self.types.externals.consts.get(at as usize).cloned() else {
+            return self.wrong("a constant of the tree is not in the list beside it");
+        };
+        self.constant(&ty, bytes)
+    }
+
+    fn lit(&mut self, lit: &Lit, ty: &Ty) -> Result<Operand> {
+        match (lit, ty) {
+            (Lit::Bool(value), _) => self.boolean(*value),
+            (Lit::Int { negative, value, .. }, Ty::Int(int)) => {
+                self.int(*int, if *negative { value.wrapping_neg() } else { *value })
+            }
+            (Lit::Float { negative, digits, .. }, Ty::Float(float)) => {
+                let bytes = match float {
+                    Float::F32 => digits.parse().map(|x: f32| if *negative { -x } else { x }.to_le_bytes().to_vec()),
+                    Float::F64 => digits.parse().map(|x: f64| if *negative { -x } else { x }.to_le_bytes().to_vec()),
+                };
+                match bytes {
+                    Ok(bytes) => self.constant(ty, bytes),
+                    Err(_) => self.wrong(format!("`{digits}` is not a number")),
+                }
+            }
+            _ => self.wrong(format!("a literal of type `{ty}`")),
+        }
+    }
+
+    /// What a float looks like once it is stored.
+    fn stored(&mut self, value: Operand, ty: &Ty) -> Result<Operand> {
+        if matches!(ty, Ty::Float(_)) { self.op(ty, Op::Canon, vec![value]) } else { Ok(value) }
+    }
+
+    /// Whether evaluating it changes nothing.
+    fn is_simple(expr: &Expr) -> bool {
+        match &expr.kind {
+            ExprKind::Lit(_) | ExprKind::Local(_) | ExprKind::Const(_) | ExprKind::Own => true,
+            ExprKind::Field { base, .. } => Self::is_simple(base),
+            ExprKind::Index { base, index } => Self::is_simple(base) && Self::is_simple(index),
+            ExprKind::Deref(value) | ExprKind::Not(value) | ExprKind::Ref { value, .. } => Self::is_simple(value),
+            ExprKind::Cast { value, .. } | ExprKind::From { value, .. } | ExprKind::FromBits { value, .. } => {
+                Self::is_simple(value)
+            }
+            ExprKind::Checked { operands, .. } => operands.iter().all(Self::is_simple),
+            ExprKind::Binary { left, right, .. } => Self::is_simple(left) && Self::is_simple(right),
+            ExprKind::Method { receiver, args, .. } => Self::is_simple(receiver) && args.iter().all(Self::is_simple),
+            ExprKind::Tuple(parts) | ExprKind::Array(parts) => parts.iter().all(Self::is_simple),
+            _ => false,
+        }
+    }
+}

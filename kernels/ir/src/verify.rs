@@ -1,0 +1,612 @@
+//! Checks a program of unknown origin: every index into its tables, every type, that locals are set before they are read, that blocks
+//! are nested as their statements say, that calls have no cycle, and how much memory it takes (C9, C11).
+//!
+//! A program that passes runs to its end within its fuel, touches nothing but its own locals, the state and the message, and
+//! cannot make the interpreter or the translation fail.
+
+use std::collections::BTreeSet;
+
+use ringfleet_abi::limits::{MAX_SENDS_LIMIT, PAYLOAD_BYTES_MAX, STATE_BYTES_MAX};
+
+use crate::Error;
+use crate::program::{
+    Arg, Arith, BlockId, CtxValue, FORMAT, Function, LocalKind, Mode, Op, Operand, Place, Program, Step, Stmt,
+    StmtKind, Target, Type, TypeId, Value,
+};
+use crate::scalar::Scalar;
+use crate::ty::{Float, Int};
+
+type Result<T> = std::result::Result<T, Error>;
+
+/// The longest program, as bytes.
+pub const BYTES_MAX: usize = 1 << 20;
+/// Nested blocks of a function.
+pub const DEPTH_MAX: usize = 128;
+/// Bytes of the locals of a function and of all that it calls.
+pub const STACK_BYTES_MAX: usize = 64 << 10;
+/// Statements that a handler runs through, calls counted in full: what the translation may grow to.
+pub const EXPANDED_MAX: usize = 1 << 17;
+/// Types nested in each other.
+const TYPE_DEPTH_MAX: usize = 32;
+
+/// Whether nothing behind this statement in its block is reached.
+pub(crate) fn ends(kind: &StmtKind) -> bool {
+    matches!(
+        kind,
+        StmtKind::Break(_)
+            | StmtKind::Continue(_)
+            | StmtKind::Leave(_)
+            | StmtKind::Return(_)
+            | StmtKind::Fail(_)
+            | StmtKind::Unreachable
+    )
+}
+
+/// Checks a program.
+///
+/// # Errors
+/// The first thing that is wrong, with the user's line.
+pub fn verify(program: &Program) -> Result<()> {
+    let wrong = |text: &str| Err(Error::new(0, text));
+    if program.format != FORMAT {
+        return wrong("a program of another format");
+    }
+    check_types(program)?;
+    let bytes = |ty: TypeId| program.types.get(ty as usize).map(|_| program.bytes(ty));
+    for constant in &program.consts {
+        if bytes(constant.ty) != Some(constant.bytes.len()) {
+            return wrong("a constant of another length than its type");
+        }
+        if !valid(program, constant.ty, &constant.bytes) {
+            return wrong("a constant that is no value of its type");
+        }
+    }
+    let is_plain =
+        |ty: TypeId| matches!(program.types.get(ty as usize), Some(Type::Struct { .. })) && plain(program, ty);
+    if !is_plain(program.state) || program.initial.len() != program.bytes(program.state) {
+        return wrong("the state is not plain data of the length of its initial value");
+    }
+    if program.initial.len() > STATE_BYTES_MAX {
+        return wrong("the state is too long");
+    }
+    if program.max_sends as usize > MAX_SENDS_LIMIT {
+        return wrong("a handling would send too many messages");
+    }
+    for message in &program.messages {
+        if !is_plain(message.ty) || program.bytes(message.ty) > PAYLOAD_BYTES_MAX || message.kind == 0 {
+            return wrong("a message that is not plain data of at most 32 bytes, or without kind");
+        }
+    }
+    let mut kinds = BTreeSet::new();
+    for handler in &program.handlers {
+        let (Some(message), Some(function)) =
+            (program.messages.get(handler.message as usize), program.functions.get(handler.function as usize))
+        else {
+            return wrong("a handler of nothing");
+        };
+        if !kinds.insert(message.kind) {
+            return wrong("two handlers of one kind of message");
+        }
+        let shape: Vec<(TypeId, LocalKind)> =
+            function.locals.iter().take(function.params as usize).map(|local| (local.ty, local.kind)).collect();
+        if shape != [(program.state, LocalKind::RefMut), (message.ty, LocalKind::Ref)] || function.gives.is_some() {
+            return Err(Error::new(function.line, "a handler takes `&mut self` and a message, and gives nothing"));
+        }
+    }
+    for function in &program.functions {
+        Check::function(program, function)?;
+    }
+    check_calls(program)
+}
+
+fn check_types(program: &Program) -> Result<()> {
+    let mut depths = Vec::new();
+    let mut sizes: Vec<usize> = Vec::new();
+    for (at, ty) in program.types.iter().enumerate() {
+        let parts: Vec<TypeId> = match ty {
+            Type::Bool | Type::Int(_) | Type::Float(_) => Vec::new(),
+            Type::Array { element, .. } => vec![*element],
+            Type::Option(inner) => vec![*inner],
+            Type::Tuple(parts) => parts.clone(),
+            Type::Struct { fields, .. } => fields.iter().map(|field| field.ty).collect(),
+        };
+        if parts.iter().any(|part| *part as usize >= at) {
+            return Err(Error::new(0, "a type that refers to one behind it"));
+        }
+        let depth = 1 + parts.iter().map(|part| depths[*part as usize]).max().unwrap_or(0);
+        let each: usize = parts.iter().map(|part| sizes[*part as usize]).sum();
+        let size = match ty {
+            Type::Array { len, .. } => each.saturating_mul(*len as usize),
+            Type::Bool | Type::Int(_) | Type::Float(_) => program.bytes(at as TypeId),
+            Type::Option(_) => each + 1,
+            _ => each,
+        };
+        if depth > TYPE_DEPTH_MAX || size > STACK_BYTES_MAX {
+            return Err(Error::new(0, "a type that is too large or nested too deeply"));
+        }
+        depths.push(depth);
+        sizes.push(size);
+    }
+    Ok(())
+}
+
+/// Whether every pattern of bits is a value.
+fn plain(program: &Program, ty: TypeId) -> bool {
+    match &program.types[ty as usize] {
+        Type::Int(int) => !matches!(int, Int::Usize | Int::Isize),
+        Type::Float(_) => true,
+        Type::Array { element, .. } => plain(program, *element),
+        Type::Struct { fields, .. } => fields.iter().all(|field| plain(program, field.ty)),
+        _ => false,
+    }
+}
+
+/// Whether the bytes are a value: of the right length, and a `bool` is 0 or 1.
+fn valid(program: &Program, ty: TypeId, bytes: &[u8]) -> bool {
+    match &program.types[ty as usize] {
+        Type::Bool => bytes[0] < 2,
+        Type::Int(_) | Type::Float(_) => true,
+        Type::Array { element, .. } => {
+            let size = program.bytes(*element);
+            size == 0 || bytes.chunks(size).all(|bytes| valid(program, *element, bytes))
+        }
+        Type::Option(inner) => bytes[0] < 2 && valid(program, *inner, &bytes[1..]),
+        Type::Tuple(_) | Type::Struct { .. } => {
+            let parts = program.parts(ty).unwrap_or_default();
+            let mut rest = bytes;
+            parts.iter().all(|part| {
+                let (own, behind) = rest.split_at(program.bytes(*part));
+                rest = behind;
+                valid(program, *part, own)
+            })
+        }
+    }
+}
+
+/// Calls have no cycle; what a function needs with all that it calls is bounded.
+fn check_calls(program: &Program) -> Result<()> {
+    #[derive(Clone, Copy)]
+    enum Seen {
+        No,
+        Open,
+        Done { stack: usize, stmts: usize },
+    }
+    fn visit(program: &Program, at: u32, seen: &mut [Seen], depth: usize) -> Result<(usize, usize)> {
+        let function = &program.functions[at as usize];
+        match seen[at as usize] {
+            Seen::Done { stack, stmts } => return Ok((stack, stmts)),
+            Seen::Open => return Err(Error::new(function.line, format!("`{}` calls itself", function.name))),
+            Seen::No if depth > DEPTH_MAX => return Err(Error::new(function.line, "calls are nested too deeply")),
+            Seen::No => seen[at as usize] = Seen::Open,
+        }
+        let own: usize = function.locals.iter().map(|local| program.bytes(local.ty)).sum();
+        let (mut deepest, mut stmts) = (0, 0_usize);
+        for stmt in function.blocks.iter().flatten() {
+            stmts += 1;
+            if let StmtKind::Call { function, .. } = stmt.kind {
+                let (stack, inner) = visit(program, function, seen, depth + 1)?;
+                deepest = deepest.max(stack);
+                stmts = stmts.saturating_add(inner);
+            }
+        }
+        let stack = own + deepest;
+        if stack > STACK_BYTES_MAX || stmts > EXPANDED_MAX {
+            return Err(Error::new(
+                function.line,
+                format!("`{}` needs {stack} bytes for locals and {stmts} statements: too much", function.name),
+            ));
+        }
+        seen[at as usize] = Seen::Done { stack, stmts };
+        Ok((stack, stmts))
+    }
+    let mut seen = vec![Seen::No; program.functions.len()];
+    for at in 0..program.functions.len() {
+        visit(program, at as u32, &mut seen, 0)?;
+    }
+    Ok(())
+}
+
+/// Locals that have a value for sure. `None`: this point is not reached.
+type Set = Option<Vec<bool>>;
+
+fn meet(a: Set, b: Set) -> Set {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.into_iter().zip(b).map(|(a, b)| a & b).collect()),
+        (a, b) => a.or(b),
+    }
+}
+
+/// What `Leave`, `Break` and `Continue` may name here.
+struct Open {
+    block: BlockId,
+    is_loop: bool,
+    /// What is set wherever it is left.
+    left: Set,
+}
+
+struct Check<'a> {
+    program: &'a Program,
+    function: &'a Function,
+    open: Vec<Open>,
+    used: Vec<bool>,
+    line: u32,
+}
+
+impl<'a> Check<'a> {
+    fn function(program: &'a Program, function: &'a Function) -> Result<()> {
+        let mut check = Check {
+            program,
+            function,
+            open: Vec::new(),
+            used: vec![false; function.blocks.len()],
+            line: function.line,
+        };
+        let types = program.types.len();
+        let params = function.params as usize;
+        if params > function.locals.len() || function.blocks.is_empty() {
+            return check.wrong("a function without body or parameters");
+        }
+        for (at, local) in function.locals.iter().enumerate() {
+            if local.ty as usize >= types || (at >= params && local.kind != LocalKind::Value) {
+                return check.wrong("a local of no type, or a reference that is no parameter");
+            }
+        }
+        if function.gives.is_some_and(|ty| ty as usize >= types) {
+            return check.wrong("a function that gives no type");
+        }
+        let set: Vec<bool> = (0..function.locals.len()).map(|at| at < params).collect();
+        check.used[0] = true;
+        let end = check.block(0, Some(set), 0)?;
+        if end.is_some() && function.gives.is_some() {
+            return check.wrong("a function that ends without its value");
+        }
+        if check.used.contains(&false) {
+            return check.wrong("a block that belongs to nothing");
+        }
+        Ok(())
+    }
+
+    fn wrong<T>(&self, text: impl Into<String>) -> Result<T> {
+        Err(Error::new(self.line, text))
+    }
+
+    /// Takes a block that belongs to a statement of `parent`.
+    fn child(&mut self, parent: BlockId, block: BlockId) -> Result<()> {
+        match self.used.get_mut(block as usize) {
+            Some(used) if !*used && block > parent => {
+                *used = true;
+                Ok(())
+            }
+            _ => self.wrong("blocks are not nested"),
+        }
+    }
+
+    fn block(&mut self, id: BlockId, mut set: Set, depth: usize) -> Result<Set> {
+        if depth > DEPTH_MAX {
+            return self.wrong("blocks are nested too deeply");
+        }
+        let function = self.function;
+        let stmts = &function.blocks[id as usize];
+        for (at, stmt) in stmts.iter().enumerate() {
+            self.line = stmt.line;
+            set = self.stmt(id, stmt, set, depth)?;
+            if ends(&stmt.kind) && at + 1 != stmts.len() {
+                return self.wrong("a statement behind the end of its block");
+            }
+        }
+        Ok(set)
+    }
+
+    fn stmt(&mut self, id: BlockId, stmt: &Stmt, mut set: Set, depth: usize) -> Result<Set> {
+        match &stmt.kind {
+            StmtKind::Set { to, value } => {
+                self.value(value, self.target(to, &set)?, &set)?;
+                if let (Some(set), true) = (&mut set, to.steps.is_empty()) {
+                    set[to.root as usize] = true;
+                }
+            }
+            StmtKind::Check(place) => self.place(place, &set).map(|_| ())?,
+            StmtKind::Call { function, args, to } => self.call(*function, args, *to, &mut set)?,
+            StmtKind::If { cond, then, otherwise } => {
+                self.scalar_is(*cond, Scalar::Bool, &set)?;
+                self.child(id, *then)?;
+                let after = self.block(*then, set.clone(), depth + 1)?;
+                let other = match otherwise {
+                    None => set,
+                    Some(otherwise) => {
+                        self.child(id, *otherwise)?;
+                        self.block(*otherwise, set, depth + 1)?
+                    }
+                };
+                set = meet(after, other);
+            }
+            StmtKind::Loop { head, cond, body } => {
+                self.child(id, *head)?;
+                self.child(id, *body)?;
+                let before = self.block(*head, set, depth + 1)?;
+                if let Some(cond) = cond {
+                    self.scalar_is(*cond, Scalar::Bool, &before)?;
+                }
+                self.open.push(Open { block: *body, is_loop: true, left: None });
+                self.block(*body, before.clone(), depth + 1)?;
+                let left = self.open.pop().and_then(|open| open.left);
+                set = if cond.is_some() { meet(before, left) } else { left };
+            }
+            StmtKind::Block(block) => {
+                self.child(id, *block)?;
+                self.open.push(Open { block: *block, is_loop: false, left: None });
+                let end = self.block(*block, set, depth + 1)?;
+                set = meet(end, self.open.pop().and_then(|open| open.left));
+            }
+            StmtKind::Break(block) | StmtKind::Leave(block) => {
+                let is_loop = matches!(stmt.kind, StmtKind::Break(_));
+                let Some(open) = self.open.iter_mut().find(|open| open.block == *block && open.is_loop == is_loop)
+                else {
+                    return self.wrong("a way out of a block that is not around it");
+                };
+                open.left = meet(open.left.take(), set);
+                set = None;
+            }
+            StmtKind::Continue(block) => {
+                if !self.open.iter().any(|open| open.block == *block && open.is_loop) {
+                    return self.wrong("`continue` of a loop that is not around it");
+                }
+                set = None;
+            }
+            StmtKind::Return(value) => {
+                match (value, self.function.gives) {
+                    (None, None) => {}
+                    (Some(value), Some(ty)) if self.operand(*value, &set)? == ty => {}
+                    _ => return self.wrong("a function gives something else than it says"),
+                }
+                set = None;
+            }
+            StmtKind::Fail(code) => {
+                self.scalar_is(*code, Scalar::Int(Int::U16), &set)?;
+                set = None;
+            }
+            StmtKind::Unreachable => set = None,
+            StmtKind::Send { to, message, body } => {
+                match to {
+                    Target::Actor { tag, key } => {
+                        self.scalar_is(*tag, Scalar::Int(Int::U32), &set)?;
+                        self.scalar_is(*key, Scalar::Int(Int::U64), &set)?;
+                    }
+                    Target::Sender => {}
+                    Target::Later { delay_ms } => self.scalar_is(*delay_ms, Scalar::Int(Int::U32), &set)?,
+                }
+                let body = self.operand(*body, &set)?;
+                if self.program.messages.get(*message as usize).map(|message| message.ty) != Some(body) {
+                    return self.wrong("a message of another type");
+                }
+            }
+            StmtKind::Stop => {}
+        }
+        Ok(set)
+    }
+
+    fn call(&mut self, function: u32, args: &[Arg], to: Option<u32>, set: &mut Set) -> Result<()> {
+        let Some(callee) = self.program.functions.get(function as usize) else {
+            return self.wrong("a call of no function");
+        };
+        if self.program.handlers.iter().any(|handler| handler.function == function) {
+            return self.wrong("a call of a handler");
+        }
+        if callee.params as usize != args.len() || callee.locals.len() < args.len() {
+            return self.wrong("a call with other arguments");
+        }
+        for (arg, param) in args.iter().zip(&callee.locals) {
+            let fits = match (arg, param.kind) {
+                (Arg::Value(value), LocalKind::Value) => self.operand(*value, set)? == param.ty,
+                (Arg::Ref(place), LocalKind::Ref) => self.place(place, set)? == param.ty,
+                (Arg::Ref(place), LocalKind::RefMut) => {
+                    self.is_writable(place)?;
+                    self.place(place, set)? == param.ty
+                }
+                _ => false,
+            };
+            if !fits {
+                return self.wrong("an argument of another type");
+            }
+        }
+        match (to, callee.gives) {
+            (None, None) => Ok(()),
+            (Some(to), Some(ty)) => {
+                let place = Place { root: to, steps: Vec::new() };
+                if self.target(&place, set)? != ty || self.function.locals[to as usize].kind != LocalKind::Value {
+                    return self.wrong("a call whose value does not fit");
+                }
+                if let Some(set) = set {
+                    set[to as usize] = true;
+                }
+                Ok(())
+            }
+            _ => self.wrong("a call whose value goes nowhere, or comes from nowhere"),
+        }
+    }
+
+    fn is_writable(&self, place: &Place) -> Result<()> {
+        match self.function.locals.get(place.root as usize) {
+            Some(local) if local.kind != LocalKind::Ref => Ok(()),
+            _ => self.wrong("a shared reference is written through"),
+        }
+    }
+
+    /// The type of a place that is written.
+    fn target(&self, place: &Place, set: &Set) -> Result<TypeId> {
+        self.is_writable(place)?;
+        if place.steps.is_empty() {
+            return Ok(self.function.locals[place.root as usize].ty);
+        }
+        self.place(place, set)
+    }
+
+    /// The type of a place that has a value.
+    fn place(&self, place: &Place, set: &Set) -> Result<TypeId> {
+        let mut ty = self.operand_local(place.root, set)?;
+        for step in &place.steps {
+            ty = match (step, &self.program.types[ty as usize]) {
+                (Step::Field(at), _) => match self.program.parts(ty).and_then(|parts| parts.get(*at as usize).copied())
+                {
+                    Some(part) => part,
+                    None => return self.wrong("a field that is not there"),
+                },
+                (Step::Index(at), Type::Array { element, .. }) => {
+                    self.scalar_is(*at, Scalar::Int(Int::Usize), set)?;
+                    *element
+                }
+                _ => return self.wrong("an element of something else than an array"),
+            };
+        }
+        Ok(ty)
+    }
+
+    fn operand_local(&self, local: u32, set: &Set) -> Result<TypeId> {
+        let Some(found) = self.function.locals.get(local as usize) else {
+            return self.wrong("a local that is not there");
+        };
+        if set.as_ref().is_some_and(|set| !set[local as usize]) {
+            return self.wrong(format!("local {local} `{}` is read before it is set", found.name));
+        }
+        Ok(found.ty)
+    }
+
+    fn operand(&self, operand: Operand, set: &Set) -> Result<TypeId> {
+        match operand {
+            Operand::Local(local) => {
+                let ty = self.operand_local(local, set)?;
+                if self.function.locals[local as usize].kind != LocalKind::Value {
+                    return self.wrong("a reference is used as a value");
+                }
+                Ok(ty)
+            }
+            Operand::Const(at) => match self.program.consts.get(at as usize) {
+                Some(constant) => Ok(constant.ty),
+                None => self.wrong("a constant that is not there"),
+            },
+        }
+    }
+
+    fn scalar(&self, ty: TypeId) -> Option<Scalar> {
+        scalar_of(self.program, ty)
+    }
+
+    fn scalar_is(&self, operand: Operand, wanted: Scalar, set: &Set) -> Result<()> {
+        let ty = self.operand(operand, set)?;
+        if self.scalar(ty) == Some(wanted) {
+            return Ok(());
+        }
+        self.wrong("an operand of another type")
+    }
+
+    fn value(&self, value: &Value, to: TypeId, set: &Set) -> Result<()> {
+        let all = |operands: &[Operand]| {
+            operands.iter().map(|operand| self.operand(*operand, set)).collect::<Result<Vec<_>>>()
+        };
+        let fits = match value {
+            Value::Use(operand) => self.operand(*operand, set)? == to,
+            Value::Load(place) => self.place(place, set)? == to,
+            Value::Op(op, operands) => self.op(*op, &all(operands)?, to),
+            Value::Aggregate(operands) => self.program.parts(to) == Some(all(operands)?),
+            Value::Array(operands) => {
+                let operands = all(operands)?;
+                matches!(&self.program.types[to as usize], Type::Array { element, len }
+                    if *len as usize == operands.len() && operands.iter().all(|ty| ty == element))
+            }
+            Value::Repeat(operand) => {
+                let ty = self.operand(*operand, set)?;
+                matches!(&self.program.types[to as usize], Type::Array { element, .. } if *element == ty)
+            }
+            Value::IsSome(operand) => {
+                let ty = self.operand(*operand, set)?;
+                matches!(self.program.types[ty as usize], Type::Option(_)) && self.scalar(to) == Some(Scalar::Bool)
+            }
+            Value::Inner(operand) => {
+                let ty = self.operand(*operand, set)?;
+                matches!(self.program.types[ty as usize], Type::Option(inner) if inner == to)
+            }
+            Value::Ctx(CtxValue::Key | CtxValue::Now | CtxValue::SenderKey) => {
+                self.scalar(to) == Some(Scalar::Int(Int::U64))
+            }
+            Value::Ctx(CtxValue::SenderSet) => self.scalar(to) == Some(Scalar::Int(Int::U16)),
+        };
+        if fits { Ok(()) } else { self.wrong(format!("a value of another type: {value:?}")) }
+    }
+
+    fn op(&self, op: Op, operands: &[TypeId], to: TypeId) -> bool {
+        let maybe = match self.program.types[to as usize] {
+            Type::Option(inner) => Some(inner),
+            _ => None,
+        };
+        let scalars: Option<Vec<Scalar>> = operands.iter().map(|ty| self.scalar(*ty)).collect();
+        let (Some(x), Some(to)) = (scalars, self.scalar(maybe.unwrap_or(to))) else { return false };
+        let optional = matches!(op, Op::Arith(_, Mode::Optional));
+        maybe.is_some() == optional && signature_fits(op, &x, to)
+    }
+}
+
+/// The type of a number.
+pub(crate) fn scalar_of(program: &Program, ty: TypeId) -> Option<Scalar> {
+    match program.types.get(ty as usize)? {
+        Type::Bool => Some(Scalar::Bool),
+        Type::Int(int) => Some(Scalar::Int(*int)),
+        Type::Float(float) => Some(Scalar::Float(*float)),
+        _ => None,
+    }
+}
+
+/// Whether an operation takes these operands and gives this.
+fn signature_fits(op: Op, x: &[Scalar], to: Scalar) -> bool {
+    let int = |s: Scalar| matches!(s, Scalar::Int(_));
+    let signed = |s: Scalar| matches!(s, Scalar::Int(int) if int.signed());
+    let float = |s: Scalar| matches!(s, Scalar::Float(_));
+    let number = Scalar::Int(Int::U32);
+    let bits_of = |s: Scalar| match s {
+        Scalar::Float(Float::F32) => Some(Scalar::Int(Int::U32)),
+        Scalar::Float(Float::F64) => Some(Scalar::Int(Int::U64)),
+        _ => None,
+    };
+    match (op, x) {
+        (Op::Arith(arith, mode), [a]) => {
+            arith.unary()
+                && *a == to
+                && (signed(*a)
+                    || (int(*a) && arith == Arith::Neg && mode != Mode::Checked && mode != Mode::Saturating)
+                    || (float(*a) && mode == Mode::Checked))
+        }
+        (Op::Arith(arith @ (Arith::Shl | Arith::Shr), mode), [a, by]) => {
+            let _ = arith;
+            *a == to && int(*a) && mode != Mode::Saturating && (*by == number || (int(*by) && mode == Mode::Checked))
+        }
+        (Op::Arith(Arith::Pow, _), [a, by]) => *a == to && int(*a) && *by == number,
+        (Op::Arith(arith, mode), [a, b]) => {
+            let allowed = !arith.divides() || matches!(mode, Mode::Checked | Mode::Optional);
+            !arith.unary() && a == b && *a == to && allowed && (int(*a) || (float(*a) && mode == Mode::Checked))
+        }
+        (Op::Clamp, [a, b, c]) => a == b && b == c && *a == to && (int(*a) || float(*a)),
+        (Op::And | Op::Or | Op::Xor, [a, b]) => a == b && *a == to && !float(*a),
+        (Op::Not, [a]) => *a == to && !float(*a),
+        (Op::Eq | Op::Ne | Op::Lt | Op::Le | Op::Gt | Op::Ge, [a, b]) => a == b && to == Scalar::Bool,
+        (Op::Cast, [a]) => (to != Scalar::Bool && (*a != Scalar::Bool || int(to))) || *a == to,
+        (Op::Min | Op::Max, [a, b]) => a == b && *a == to && *a != Scalar::Bool,
+        (Op::AbsDiff, [a, b]) => a == b && matches!((*a, to), (Scalar::Int(a), Scalar::Int(to)) if a.unsigned() == to),
+        (Op::UnsignedAbs, [a]) => {
+            signed(*a) && matches!((*a, to), (Scalar::Int(a), Scalar::Int(to)) if a.unsigned() == to)
+        }
+        (Op::RotateLeft | Op::RotateRight, [a, by]) => *a == to && int(*a) && *by == number,
+        (Op::Signum, [a]) => *a == to && (signed(*a) || float(*a)),
+        (Op::IsPositive | Op::IsNegative, [a]) => signed(*a) && to == Scalar::Bool,
+        (Op::IsPowerOfTwo, [a]) => int(*a) && !signed(*a) && to == Scalar::Bool,
+        (
+            Op::LeadingZeros | Op::TrailingZeros | Op::LeadingOnes | Op::TrailingOnes | Op::CountOnes | Op::CountZeros,
+            [a],
+        ) => int(*a) && to == number,
+        (Op::SwapBytes | Op::ReverseBits, [a]) => int(*a) && *a == to,
+        (Op::Sqrt | Op::Floor | Op::Ceil | Op::Round | Op::Trunc | Op::Canon, [a]) => float(*a) && *a == to,
+        (Op::Copysign, [a, b]) => float(*a) && a == b && *a == to,
+        (Op::IsNan | Op::IsFinite | Op::IsInfinite, [a]) => float(*a) && to == Scalar::Bool,
+        (Op::ToBits, [a]) => bits_of(*a) == Some(to),
+        (Op::FromBits, [a]) => bits_of(to) == Some(*a),
+        _ => false,
+    }
+}
