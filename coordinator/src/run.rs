@@ -84,6 +84,7 @@ pub async fn run_until(
 ) -> Result<(), CoordinatorError> {
     let mut coordinator = Coordinator::start(env, config).await?;
     let reason = tokio::select! {
+        biased;
         reason = coordinator.failed() => Some(reason),
         () = stop => None,
     };

@@ -131,6 +131,12 @@ impl Leases {
         self.with(|table| table.as_ref().map(|(_, table)| table.clone()))
     }
 
+    /// The term in which this coordinator is in charge of leases; `None` while it is not.
+    #[must_use]
+    pub fn term(&self) -> Option<u64> {
+        self.with(|table| table.as_ref().map(|(term, _)| *term))
+    }
+
     /// How many leases are remembered.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -397,6 +397,7 @@ impl Links {
                     return;
                 }
                 let why = tokio::select! {
+                    biased;
                     why = read => why,
                     why = write_data => why,
                     why = write_answers => why,
@@ -452,6 +453,7 @@ impl Links {
             }
         };
         tokio::select! {
+            biased;
             why = read_data => why,
             why = read_answers => why,
         }

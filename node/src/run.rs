@@ -255,6 +255,7 @@ impl Node {
         let mut again = false;
         loop {
             let agent = tokio::select! {
+                biased;
                 () = &mut stop => return Ok(()),
                 agent = self.join(again) => agent?,
             };

@@ -6,7 +6,7 @@
 //!        |                 '------> network::Network   --> Transport --> the other coordinators
 //!   rpc (bytes in) --------'
 //! ```
-//! The async runtime of openraft is chosen in one place, `types::Runtime`, so that a simulator can put its own there.
+//! The async runtime of openraft is an [`Env`](ringfleet_env::Env) (`runtime`), so that a simulator can put its own there.
 //!
 //! Choices, and why:
 //! - one leader per term (`leader_id_std`), as in the paper and the specs;
@@ -21,12 +21,14 @@ mod machine;
 mod members;
 mod network;
 mod rpc;
+mod runtime;
 mod types;
 
 pub use group::{COMMAND_BYTES_MAX, Group, GroupError, GroupStatus, Leadership, ProposeError, ReadError};
 pub use machine::{Progress, Published};
 pub use members::{ChangeError, GroupMember};
 pub use rpc::{Introduction, Letter, MAGIC, RaftReply, RaftRequest, decode, encode, is_raft, ping};
+pub use runtime::within;
 
 #[cfg(test)]
 mod suite;

@@ -136,6 +136,7 @@ impl RaftNetworkV2<Types> for Network {
                 bytes: data[offset..end].to_vec(),
             });
             let reply = tokio::select! {
+                biased;
                 closed = &mut cancel => return Err(StreamingError::Closed(closed)),
                 reply = self.ask(piece, PIECE_LIMIT) => reply.map_err(streaming)?,
             };

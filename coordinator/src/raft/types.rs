@@ -6,8 +6,8 @@ use serde::de::Error as _;
 use serde::ser::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The async runtime of openraft: the one line that a simulator changes.
-pub type Runtime = openraft_rt_tokio::TokioRuntime;
+/// The async runtime of openraft.
+pub type Runtime = super::runtime::EnvRuntime;
 
 openraft::declare_raft_types!(
     /// The types of the group.

@@ -158,6 +158,7 @@ impl Service {
             }
             let change = async {
                 tokio::select! {
+                    biased;
                     changed = progress.changed() => changed,
                     changed = leadership.changed() => changed,
                 }

@@ -71,6 +71,7 @@ async fn run(target: Target, mut outgoing: mpsc::UnboundedReceiver<Vec<u8>>) -> 
     let up = Input::Up { incarnation: target.incarnation, link: target.link };
     target.inbox.send(up).await.map_err(|_| "the session has ended".to_owned())?;
     let ended = tokio::select! {
+        biased;
         ended = write(&mut lanes.data_out, &mut outgoing) => ended,
         ended = read(&target, &mut lanes.answers_in) => ended,
     };

@@ -6,6 +6,7 @@ use quinn::{
     AckFrequencyConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt,
     congestion::CubicConfig,
 };
+use ringfleet_env::Env;
 
 /// The largest frame. A larger one is refused by its sender, and by its receiver before a byte of it
 /// is allocated. The largest control message, a view of a whole cluster, fits.
@@ -184,11 +185,10 @@ impl LinkConfig {
     }
 
     /// Quinn's settings of the whole endpoint.
-    pub(crate) fn endpoint(&self, seed: [u8; 32]) -> EndpointConfig {
-        let mut config = EndpointConfig::default();
+    pub(crate) fn endpoint(&self, env: &Env) -> EndpointConfig {
+        let mut config = crate::random::endpoint_config(env);
         let payload = config.max_udp_payload_size(self.mtu_bytes_max.max(MTU_BYTES_ETHERNET + 20));
         assert!(payload.is_ok(), "check() bounds the datagram size to what quinn takes");
-        config.rng_seed(Some(seed));
         config
     }
 }

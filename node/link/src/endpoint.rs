@@ -22,6 +22,7 @@ use crate::{
     Alpn, ConnectError, Connection, Expect, Identity, LinkConfig, PeerId, RoleSet,
     connect_error::Dial,
     connection::code,
+    random::{random_cid, token_key},
     runtime::{EnvRuntime, EnvWallTime},
     tls,
 };
@@ -121,11 +122,9 @@ impl Endpoint {
         }
         let socket = env.bind_udp(addr).map_err(|e| BindError::of_socket(addr, e))?;
         let runtime = EnvRuntime::new(env.clone());
-        let mut seed = [0; 32];
-        env.fill_random(&mut seed);
         let quinn = EnvRuntime::socket(socket)
             .and_then(|socket| {
-                quinn::Endpoint::new_with_abstract_socket(config.endpoint(seed), None, socket, Arc::new(runtime))
+                quinn::Endpoint::new_with_abstract_socket(config.endpoint(env), None, socket, Arc::new(runtime))
             })
             .map_err(|e| BindError::of_socket(addr, e))?;
         Ok(Self {
@@ -184,6 +183,8 @@ impl Endpoint {
         let tls = QuicClientConfig::try_from(tls).map_err(|e| bad_identity(e.to_string()))?;
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
         config.transport_config(inner.config.transport(WELCOME_STREAMS));
+        let env = inner.env.clone();
+        config.initial_dst_cid_provider(Arc::new(move || random_cid(&env)));
 
         let dial = Dial { addr, limit, alpn, expect: &expect, fault: &fault };
         // The name is not sent and not checked: identities stand in its place.
@@ -267,7 +268,7 @@ impl Inner {
     fn server_config(&self, identity: &Identity, alpns: &[Alpn]) -> Result<quinn::ServerConfig, BindError> {
         let tls = tls::server_config(&self.env, identity, alpns).map_err(|e| BindError::Identity(e.to_string()))?;
         let tls = QuicServerConfig::try_from(tls).map_err(|e| BindError::Identity(e.to_string()))?;
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        let mut config = quinn::ServerConfig::new(Arc::new(tls), token_key(&self.env));
         // A dialler opens no one-way streams.
         config.transport_config(self.config.transport(0));
         config.time_source(Arc::new(EnvWallTime(self.env.clone())));

@@ -43,6 +43,7 @@ mod frames;
 mod identity;
 mod lanes;
 mod peer;
+mod random;
 mod role;
 mod runtime;
 mod tls;

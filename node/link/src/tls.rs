@@ -151,7 +151,8 @@ impl fmt::Display for Expect {
 
 /// The cryptography of this crate; the process default is left alone.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
+    // A process may have installed another one: a simulator, whose keys must come from its seed.
+    CryptoProvider::get_default().cloned().unwrap_or_else(|| Arc::new(ring::default_provider()))
 }
 
 /// Wall time of the environment, for the validity of certificates.

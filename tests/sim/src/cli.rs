@@ -1,0 +1,281 @@
+//! The command `sim`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use ringfleet_env::{Clock, SystemClock};
+
+use crate::exec::{current_host, current_ns, lock};
+use crate::run::{Depth, Plan, Report, run};
+use crate::scenario::{SCENARIOS, by_name};
+use crate::world::name_of;
+
+const USAGE: &str = "\
+sim: runs a whole cluster in one thread and virtual time
+
+  --seed S         the first seed (default 1)
+  --seeds N        how many seeds from there (default 1)
+  --scenario X     which cluster and faults (default coordinators)
+  --depth D        t2: real QUIC and TLS over simulated datagrams
+  --seconds N      virtual seconds of faults (default: the scenario's)
+  --jobs N         threads, each with a run of its own (default 1)
+  --twice          runs every seed twice and compares the traces
+  --trace FILE     writes the events of the run as lines of JSON (one seed)
+  --every-step     with --trace: also every poll, packet and change of a disk
+  --ledger FILE    appends a line of JSON for every run
+  --commit C       the commit that the ledger names
+  --log FILTER     writes the code's own log, with virtual time and host, such as --log info or --log quinn=trace
+  --list           the scenarios";
+
+/// Virtual time and host, in the place of a log's time.
+struct When;
+
+impl tracing_subscriber::fmt::time::FormatTime for When {
+    fn format_time(&self, w: &mut tracing_subscriber::fmt::format::Writer<'_>) -> std::fmt::Result {
+        let now_ns = current_ns();
+        write!(w, "{}.{:06} {}", now_ns / 1_000_000_000, now_ns / 1000 % 1_000_000, name_of(current_host()))
+    }
+}
+
+fn log_to_stderr(filter: &str) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter).map_err(|error| format!("--log: {error}"))?;
+    let log = tracing_subscriber::fmt().with_timer(When).with_env_filter(filter).with_writer(std::io::stderr);
+    log.with_ansi(false).try_init().map_err(|error| format!("--log: {error}"))
+}
+
+/// What the command line says.
+#[derive(Debug)]
+struct Args {
+    plan: Plan,
+    seeds: u64,
+    jobs: u64,
+    twice: bool,
+    ledger: Option<PathBuf>,
+    commit: String,
+}
+
+fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
+    let (mut seed, mut seeds, mut jobs, mut seconds) = (1, 1, 1, None);
+    let (mut scenario, depth, mut twice, mut every_step) = ("coordinators".to_owned(), Depth::T2, false, false);
+    let (mut trace, mut ledger, mut commit) = (None, None, String::new());
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
+        let number = |text: String| text.parse::<u64>().map_err(|_| format!("`{text}` is not a number"));
+        match word.as_str() {
+            "--seed" => seed = number(value()?)?,
+            "--seeds" => seeds = number(value()?)?,
+            "--jobs" => jobs = number(value()?)?.clamp(1, 64),
+            "--seconds" => seconds = Some(number(value()?)?),
+            "--scenario" => scenario = value()?,
+            "--depth" => match value()?.as_str() {
+                "t2" => {}
+                other => return Err(format!("depth `{other}` is not t2")),
+            },
+            "--twice" => twice = true,
+            "--every-step" => every_step = true,
+            "--trace" => trace = Some(PathBuf::from(value()?)),
+            "--ledger" => ledger = Some(PathBuf::from(value()?)),
+            "--commit" => commit = value()?,
+            "--log" => log_to_stderr(&value()?)?,
+            "--list" => {
+                for scenario in SCENARIOS {
+                    println!("{:<14}{}", scenario.name, scenario.about);
+                }
+                return Ok(None);
+            }
+            "--help" | "-h" => {
+                println!("{USAGE}");
+                return Ok(None);
+            }
+            other => return Err(format!("`{other}` is not known")),
+        }
+    }
+    let scenario = by_name(&scenario).ok_or_else(|| format!("no scenario `{scenario}`; --list names them"))?;
+    let seconds = seconds.unwrap_or(scenario.seconds);
+    if trace.is_some() && seeds > 1 {
+        return Err("--trace is of one seed".to_owned());
+    }
+    let plan = Plan { seed, scenario, depth, seconds, trace, every_step };
+    Ok(Some(Args { plan, seeds, jobs, twice, ledger, commit }))
+}
+
+/// The command's `main`. Prints a line a run; ends with 1 if a run found something, with 2 if the command line is wrong.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match parse(std::env::args().skip(1)) {
+        Ok(Some(args)) => args,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("sim: {why}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    // A panic inside a run is a finding, and told as one.
+    std::panic::set_hook(Box::new(|_| {}));
+    match execute(Arc::new(args)) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(found) => {
+            println!("{found} runs found something");
+            ExitCode::FAILURE
+        }
+        Err(why) => {
+            eprintln!("sim: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn execute(args: Arc<Args>) -> Result<u64, String> {
+    let ledger = match &args.ledger {
+        None => None,
+        Some(path) => {
+            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+            Some(file.map_err(|error| format!("opening {}: {error}", path.display()))?)
+        }
+    };
+    let shared = Arc::new(Shared {
+        next: AtomicU64::new(0),
+        found: AtomicU64::new(0),
+        out: Mutex::new(ledger),
+        failure: Mutex::new(None),
+    });
+    let began_ns = SystemClock.monotonic_ns();
+    let workers: Vec<_> = (0..args.jobs.min(args.seeds))
+        .map(|_| {
+            let (args, shared) = (args.clone(), shared.clone());
+            std::thread::spawn(move || shared.work(&args))
+        })
+        .collect();
+    for worker in workers {
+        if worker.join().is_err() {
+            return Err("a run could not be carried to its end".to_owned());
+        }
+    }
+    if let Some(failure) = lock(&shared.failure).take() {
+        return Err(failure);
+    }
+    if args.seeds > 1 {
+        let seconds = (SystemClock.monotonic_ns() - began_ns) as f64 / 1e9;
+        println!("{} seeds in {seconds:.1} s", args.seeds);
+    }
+    Ok(shared.found.load(Ordering::Relaxed))
+}
+
+struct Shared {
+    next: AtomicU64,
+    found: AtomicU64,
+    out: Mutex<Option<std::fs::File>>,
+    failure: Mutex<Option<String>>,
+}
+
+impl Shared {
+    fn work(&self, args: &Args) {
+        loop {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            if at >= args.seeds || lock(&self.failure).is_some() {
+                return;
+            }
+            let plan = Plan { seed: args.plan.seed + at, ..args.plan.clone() };
+            let began_ns = SystemClock.monotonic_ns();
+            let (report, first_ns) = match run(&plan) {
+                Ok(report) => (report, SystemClock.monotonic_ns() - began_ns),
+                Err(error) => return self.fail(format!("writing the trace: {error}")),
+            };
+            let report = if args.twice { self.again(&plan, report) } else { report };
+            self.tell(&report, first_ns as f64 / 1e9, args);
+        }
+    }
+
+    fn fail(&self, why: String) {
+        *lock(&self.failure) = Some(why);
+    }
+
+    /// Runs it once more; two traces that differ are a finding of their own.
+    fn again(&self, plan: &Plan, mut report: Report) -> Report {
+        if let Ok(second) = run(&Plan { trace: None, ..plan.clone() })
+            && second.hash != report.hash
+        {
+            let what = format!("two runs of one seed differ: {:016x} and {:016x}", report.hash, second.hash);
+            report.violation.get_or_insert(what);
+        }
+        report
+    }
+
+    fn tell(&self, report: &Report, wall_s: f64, args: &Args) {
+        let speed = report.virtual_ms as f64 / 1000.0 / wall_s.max(1e-9);
+        let faults: u64 = report.faults.values().sum();
+        let ops: u64 = report.ops.values().sum();
+        let mut line = format!(
+            "seed {} {} {}: hash {:016x}, {} steps, {:.1} s virtual in {wall_s:.2} s ({speed:.0}x), {faults} faults, {ops} operations, {} terms",
+            report.seed,
+            report.scenario,
+            report.depth.name(),
+            report.hash,
+            report.steps,
+            report.virtual_ms as f64 / 1000.0,
+            report.terms,
+        );
+        if let Some((led, placed)) = report.recovered_ms {
+            line += &format!(", led after {led} ms, placed after {placed} ms");
+        }
+        let mut out = lock(&self.out);
+        println!("{line}");
+        if args.seeds == 1 {
+            println!("  faults:     {}", counted(&report.faults));
+            println!("  operations: {}", counted(&report.ops));
+        }
+        if let Some(violation) = &report.violation {
+            self.found.fetch_add(1, Ordering::Relaxed);
+            println!("  FOUND: {violation}\n  again: {}", report.command());
+            if args.seeds == 1 {
+                report.tail.iter().for_each(|event| println!("    {event}"));
+            }
+        }
+        if let Some(ledger) = &mut *out {
+            let entry = serde_json::json!({
+                "seed": report.seed, "scenario": report.scenario, "depth": report.depth.name(),
+                "seconds": report.seconds, "commit": args.commit, "hash": format!("{:016x}", report.hash),
+                "steps": report.steps, "virtual_ms": report.virtual_ms, "wall_ms": (wall_s * 1000.0) as u64,
+                "faults": faults, "operations": ops, "found": report.violation,
+            });
+            if let Err(error) = writeln!(ledger, "{entry}") {
+                self.fail(format!("writing the ledger: {error}"));
+            }
+        }
+    }
+}
+
+fn counted(counts: &BTreeMap<&'static str, u64>) -> String {
+    counts.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Option<Args>, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn a_command_line_is_read_and_a_bad_one_is_told_in_one_line() {
+        let args = parsed("--seed 7 --seeds 3 --jobs 2 --scenario crashes --twice").unwrap().unwrap();
+        assert_eq!((args.plan.seed, args.seeds, args.jobs, args.twice), (7, 3, 2, true));
+        assert_eq!(args.plan.scenario.name, "crashes");
+        for (line, why) in [
+            ("--seed", "--seed needs a value"),
+            ("--seed x", "`x` is not a number"),
+            ("--scenario none", "no scenario `none`"),
+            ("--depth t9", "depth `t9`"),
+            ("--seeds 2 --trace f", "--trace is of one seed"),
+            ("--loud", "`--loud` is not known"),
+        ] {
+            let told = parsed(line).unwrap_err();
+            assert!(told.starts_with(why), "{told}");
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What runs on which host: the shipped code, started the way its processes start it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, Weak};
+
+use ringfleet_client::{Client, ClientConfig};
+use ringfleet_coordinator::service::Service;
+use ringfleet_coordinator::store::StoreError;
+use ringfleet_coordinator::{Coordinator, CoordinatorConfig, CoordinatorError, Peer};
+use ringfleet_env::Env;
+
+use crate::exec::{HostId, lock};
+use crate::faults;
+use crate::rng::{Purpose, Rng};
+use crate::scenario::Scenario;
+use crate::world::{End, World, addr_of, client, coordinator, data_dir, name_of, node, role_of};
+use ringfleet_link::Role;
+
+/// How long a process that has stopped by itself stays down, most.
+const DOWN_MS_MAX: u64 = 1_500;
+
+/// What is counted.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Faults, by kind.
+    pub faults: Mutex<faults::Counts>,
+    /// Operations and their outcomes.
+    pub ops: Mutex<BTreeMap<&'static str, u64>>,
+}
+
+impl Counts {
+    /// One more of these.
+    pub fn op(&self, name: &'static str) {
+        *lock(&self.ops).entry(name).or_default() += 1;
+    }
+}
+
+/// The cluster of a run.
+pub struct Cluster {
+    /// The hosts.
+    pub world: Arc<World>,
+    /// What it looks like.
+    pub scenario: &'static Scenario,
+    /// What is counted.
+    pub counts: Counts,
+    services: Mutex<BTreeMap<HostId, (u64, Weak<Service>)>>,
+    starts: Mutex<u64>,
+    violations: Mutex<Vec<String>>,
+    rng: Mutex<Rng>,
+}
+
+impl Cluster {
+    /// A cluster of which nothing runs.
+    #[must_use]
+    pub fn new(world: Arc<World>, scenario: &'static Scenario, seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            world,
+            scenario,
+            counts: Counts::default(),
+            services: Mutex::default(),
+            starts: Mutex::new(0),
+            violations: Mutex::default(),
+            rng: Mutex::new(Rng::new(seed ^ 0x5eed, Purpose::Faults)),
+        })
+    }
+
+    /// The coordinators.
+    pub fn coordinators(&self) -> impl Iterator<Item = HostId> + use<> {
+        (1..=self.scenario.coordinators).map(coordinator)
+    }
+
+    /// The nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = HostId> + use<> {
+        (1..=self.scenario.nodes).map(node)
+    }
+
+    /// The clients.
+    pub fn clients(&self) -> impl Iterator<Item = HostId> + use<> {
+        (1..=self.scenario.clients).map(client)
+    }
+
+    /// Coordinators and nodes.
+    #[must_use]
+    pub fn servers(&self) -> Vec<HostId> {
+        self.coordinators().chain(self.nodes()).collect()
+    }
+
+    /// All hosts.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<HostId> {
+        self.coordinators().chain(self.nodes()).chain(self.clients()).collect()
+    }
+
+    /// What broke outside the checks.
+    pub fn violation(&self, what: String) {
+        lock(&self.violations).push(what);
+    }
+
+    /// Takes what broke.
+    #[must_use]
+    pub fn take_violation(&self) -> Option<String> {
+        lock(&self.violations).pop()
+    }
+
+    /// The services of the coordinators that run, with the number of their start.
+    #[must_use]
+    pub fn services(&self) -> Vec<(HostId, u64, Arc<Service>)> {
+        let services = lock(&self.services);
+        services.iter().filter_map(|(host, (start, service))| Some((*host, *start, service.upgrade()?))).collect()
+    }
+
+    /// Starts a process if it does not run.
+    pub fn start_if_down(self: &Arc<Self>, host: HostId) {
+        if self.world.is_up(host) {
+            return;
+        }
+        self.world.note("start", host, "");
+        let cluster = self.clone();
+        match role_of(host) {
+            Role::Coordinator => self.world.start(host, move |env| cluster.run_coordinator(host, env)),
+            _ => cluster.violation(format!("nothing to start at {}", name_of(host))),
+        }
+    }
+
+    /// Starts a process later.
+    pub fn start_later(self: &Arc<Self>, host: HostId, after_ms: u64) {
+        let cluster = self.clone();
+        let at_ns = self.world.core.now_ns() + after_ms * 1_000_000;
+        self.world.core.at(at_ns, move || cluster.start_if_down(host));
+    }
+
+    /// A process has stopped by itself: its host is started again a little later, as a supervisor would.
+    fn exited(self: &Arc<Self>, host: HostId, why: &str) {
+        self.world.note("exit", host, why);
+        self.counts.op("exits");
+        let (cluster, mut rng) = (self.clone(), lock(&self.rng).fork());
+        self.world.core.at(self.world.core.now_ns(), move || {
+            cluster.world.end(host, End::Killed, &mut rng);
+            cluster.start_later(host, rng.between(50, DOWN_MS_MAX));
+        });
+    }
+
+    async fn run_coordinator(self: Arc<Self>, host: HostId, env: Env) {
+        let peers = self.coordinators().map(|host| Peer { name: name_of(host), addr: addr_of(host).to_string() });
+        let identity = self.world.authority.of(host);
+        let mut config = CoordinatorConfig::new(&name_of(host), data_dir(), addr_of(host), peers.collect(), identity);
+        config.lease_ms = self.scenario.lease_ms;
+        match Coordinator::start(env, config).await {
+            Ok(mut running) => {
+                let start = {
+                    let mut starts = lock(&self.starts);
+                    *starts += 1;
+                    *starts
+                };
+                lock(&self.services).insert(host, (start, Arc::downgrade(running.service())));
+                let why = running.failed().await;
+                running.shutdown().await;
+                self.exited(host, &why);
+            }
+            Err(CoordinatorError::Store(error @ StoreError::Damaged { .. })) => {
+                self.violation(format!("C1: {} cannot start after a crash: {error}", name_of(host)));
+            }
+            Err(error) => self.exited(host, &error.to_string()),
+        }
+    }
+
+    /// A client on a client's host.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn client(&self, host: HostId, env: &Env) -> Result<Client, String> {
+        let coordinators = self.coordinators().map(|host| addr_of(host).to_string()).collect();
+        let config = ClientConfig::new(coordinators, self.world.authority.of(host));
+        Client::new(env, config).map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,209 @@
+//! One run: a plan in, a report out.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::exec::lock;
+use crate::faults::Nemesis;
+use crate::observe::{Checks, Observer};
+use crate::rng::{Purpose, Rng};
+use crate::scenario::Scenario;
+use crate::work::Operator;
+use crate::world::World;
+
+/// Virtual time for the first leader.
+const SET_UP_LIMIT: Duration = Duration::from_secs(10);
+/// Virtual time for recovery and the end, beyond which a run hangs.
+const END_LIMIT: Duration = Duration::from_secs(60);
+/// How long clients go on after the recovery.
+const AFTER: Duration = Duration::from_secs(2);
+
+/// How deep the network goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Real QUIC and TLS over simulated datagrams.
+    T2,
+}
+
+impl Depth {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::T2 => "t2",
+        }
+    }
+}
+
+/// What to run.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Decides everything.
+    pub seed: u64,
+    /// The cluster and its faults.
+    pub scenario: &'static Scenario,
+    /// How deep.
+    pub depth: Depth,
+    /// Virtual seconds of faults.
+    pub seconds: u64,
+    /// Where the trace is written.
+    pub trace: Option<PathBuf>,
+    /// Whether every step of the executor, packet and change of a disk is written, too.
+    pub every_step: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The seed.
+    pub seed: u64,
+    /// The scenario.
+    pub scenario: &'static str,
+    /// How deep.
+    pub depth: Depth,
+    /// Virtual seconds of faults that were asked for.
+    pub seconds: u64,
+    /// The hash of everything that happened.
+    pub hash: u64,
+    /// Steps of the executor, packets and changes of disks.
+    pub steps: u64,
+    /// Virtual time that passed.
+    pub virtual_ms: u64,
+    /// Faults, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+    /// Operations, by outcome.
+    pub ops: BTreeMap<&'static str, u64>,
+    /// Terms that had a leader.
+    pub terms: usize,
+    /// Milliseconds from the last fault to a leader, and to all shards placed.
+    pub recovered_ms: Option<(u64, u64)>,
+    /// What broke.
+    pub violation: Option<String>,
+    /// The last events before that.
+    pub tail: Vec<String>,
+}
+
+impl Report {
+    /// The command that repeats the run.
+    #[must_use]
+    pub fn command(&self) -> String {
+        format!(
+            "cargo run --release -p ringfleet-tests --bin sim -- --seed {} --scenario {} --depth {} --seconds {}",
+            self.seed,
+            self.scenario,
+            self.depth.name(),
+            self.seconds
+        )
+    }
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// When the trace cannot be written.
+pub fn run(plan: &Plan) -> std::io::Result<Report> {
+    let world = World::new(plan.seed);
+    if let Some(path) = &plan.trace {
+        world.core.trace.write_to(Box::new(BufWriter::new(File::create(path)?)), plan.every_step);
+    }
+    let cluster = Cluster::new(world.clone(), plan.scenario, plan.seed);
+    let checks = Arc::new(Checks::default());
+    let done = Arc::new(AtomicBool::new(false));
+    let director =
+        Director { cluster: cluster.clone(), checks: checks.clone(), seed: plan.seed, seconds: plan.seconds };
+    let finished = done.clone();
+    world.spawn("director", async move {
+        director.direct().await;
+        finished.store(true, Ordering::Relaxed);
+    });
+    let mut observer = Observer::new(cluster.clone(), checks.clone());
+    let mut violation = None;
+    let limit = SET_UP_LIMIT + Duration::from_secs(plan.seconds) + END_LIMIT;
+    let ended = world.core.run(limit.as_nanos() as u64, || {
+        if let Err(broken) = observer.step() {
+            violation = Some(broken);
+        }
+        violation.is_some() || done.load(Ordering::Relaxed)
+    });
+    if violation.is_none() {
+        violation = if ended {
+            lock(&checks.directory).check().err()
+        } else {
+            Some("C9: the run does not end: somebody waits without a bound".to_owned())
+        };
+    }
+    let core = &world.core;
+    if let Some(violation) = &violation {
+        core.trace.note(core.now_ns(), "violation", &[("what", violation)]);
+    }
+    let report = Report {
+        seed: plan.seed,
+        scenario: plan.scenario.name,
+        depth: plan.depth,
+        seconds: plan.seconds,
+        hash: core.trace.hash(),
+        steps: core.trace.steps(),
+        virtual_ms: core.now_ns() / 1_000_000,
+        faults: lock(&cluster.counts.faults).clone(),
+        ops: lock(&cluster.counts.ops).clone(),
+        terms: lock(&checks.raft).terms(),
+        recovered_ms: lock(&checks.recovery).took_ms(),
+        violation,
+        tail: core.trace.tail(40),
+    };
+    world.clear();
+    Ok(report)
+}
+
+/// Leads a run through its parts.
+struct Director {
+    cluster: Arc<Cluster>,
+    checks: Arc<Checks>,
+    seed: u64,
+    seconds: u64,
+}
+
+impl Director {
+    async fn direct(&self) {
+        let cluster = &self.cluster;
+        let world = &cluster.world;
+        let env = world.env().clone();
+        let work = Mutex::new(Rng::new(self.seed, Purpose::Work));
+        cluster.coordinators().for_each(|host| cluster.start_if_down(host));
+        let led = || cluster.services().iter().any(|(_, _, service)| service.leases.term().is_some());
+        if !self.wait(SET_UP_LIMIT, led).await {
+            return cluster.violation("C10: no leader after the first start".to_owned());
+        }
+        for host in cluster.clients() {
+            let rng = lock(&work).fork();
+            let operator = Operator { cluster: cluster.clone(), checks: self.checks.clone(), rng };
+            world.start(host, move |env| operator.run(host, env));
+        }
+        let mut nemesis = Nemesis::new(cluster.clone(), Rng::new(self.seed, Purpose::Faults));
+        nemesis.run(Duration::from_secs(self.seconds)).await;
+        nemesis.heal();
+        lock(&self.checks.recovery).faults_ended(world.core.now_ns());
+        // The check itself says when it takes too long.
+        self.wait(END_LIMIT, || lock(&self.checks.recovery).is_over()).await;
+        env.sleep(AFTER).await;
+    }
+
+    /// Waits for a condition; `false` if it did not come true within `limit`.
+    async fn wait(&self, limit: Duration, condition: impl Fn() -> bool) -> bool {
+        let env = self.cluster.world.env();
+        let deadline = env.now() + limit;
+        while !condition() {
+            if env.now() >= deadline {
+                return false;
+            }
+            env.sleep(Duration::from_millis(10)).await;
+        }
+        true
+    }
+}

@@ -1,0 +1,41 @@
+//! Runs of the simulator that are part of every test run: a few seeds of each scenario, and what the simulator itself promises.
+
+use ringfleet_sim::scenario::by_name;
+use ringfleet_sim::{Depth, Plan, Report, run};
+
+fn plan(scenario: &str, seed: u64, seconds: u64) -> Plan {
+    let scenario = by_name(scenario).expect("the scenario exists");
+    Plan { seed, scenario, depth: Depth::T2, seconds, trace: None, every_step: false }
+}
+
+fn passes(plan: &Plan) -> Report {
+    let report = run(plan).expect("no trace is written");
+    if let Some(violation) = &report.violation {
+        panic!("{violation}\nagain: {}\n{}", report.command(), report.tail.join("\n"));
+    }
+    report
+}
+
+#[test]
+fn two_runs_of_a_seed_are_the_same_and_two_seeds_are_not() {
+    let reports = [1, 1, 2].map(|seed| passes(&plan("calm", seed, 5)));
+    assert_eq!(reports[0].hash, reports[1].hash);
+    assert_ne!(reports[0].hash, reports[2].hash);
+    assert!(reports.iter().all(|report| report.steps > 10_000 && report.ops.values().sum::<u64>() > 50));
+}
+
+#[test]
+fn coordinators_keep_the_contract_whatever_goes_wrong() {
+    for seed in 1..=3 {
+        let report = passes(&plan("coordinators", seed, 40));
+        assert!(report.faults.values().sum::<u64>() >= 20, "{:?}", report.faults);
+        assert!(report.recovered_ms.is_some());
+    }
+}
+
+#[test]
+fn coordinators_that_lose_power_lose_nothing_that_they_have_said() {
+    for seed in 1..=2 {
+        passes(&plan("crashes", seed, 30));
+    }
+}
