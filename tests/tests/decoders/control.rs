@@ -2,9 +2,9 @@
 
 use ringfleet_link::{ClusterCa, PeerId, Role as LinkRole, Validity};
 use ringfleet_proto::control::{
-    ActorSet, AdminAnswer, AdminReply, AdminRequest, AdminVerb, ClockSample, ControlMessage, DeviceKind, DeviceReport,
-    Failure, FieldReport, Joined, Keys, Load, MessageReport, NodeAnswer, NodeReply, NodeRequest, RefusalCode, Released,
-    Scalar, SetChange, TypeInfo, TypeReport, decode, encode, peek_kind,
+    ActorSet, AdminAnswer, AdminReply, AdminRequest, AdminVerb, ClockReading, ClockSample, ControlMessage, DeviceKind,
+    DeviceReport, Failure, FieldReport, Joined, Keys, Load, MessageReport, NodeAnswer, NodeReply, NodeRequest,
+    RefusalCode, Released, Scalar, SetChange, TypeInfo, TypeReport, decode, encode, peek_kind,
 };
 
 use crate::node::view;
@@ -34,9 +34,7 @@ pub fn type_report() -> TypeReport {
 fn node_requests() -> Vec<NodeRequest> {
     let shards = vec![Released { set: 1, index: 2, epoch: 3 }; 3];
     let devices = vec![DeviceReport { index: 0, kind: DeviceKind::Cpu, workers: 2, memory_bytes: 1 << 30 }; 2];
-    let sample = ClockSample { coordinator: 1, number: 2, offset_ms: -3, error_ms: 4 };
     vec![
-        NodeRequest::ReadClock,
         NodeRequest::Join {
             cluster: "test".into(),
             name: "n1".into(),
@@ -45,17 +43,12 @@ fn node_requests() -> Vec<NodeRequest> {
             http_addr: "127.0.0.1:7401".into(),
             devices,
             types: vec![type_report()],
-            clock: None,
+            clock: Some(ClockSample { coordinator: 9, number: 1, offset_ms: -312, error_ms: 2 }),
             deadline_ms: 5,
         },
-        NodeRequest::Renew {
-            incarnation: 1,
-            applied_index: 2,
-            clock: Some(sample),
-            load: Load::default(),
-            deadline_ms: 5,
-        },
+        NodeRequest::Renew { incarnation: 1, applied_index: 2, clock: None, load: Load::default(), deadline_ms: 5 },
         NodeRequest::ReportReleased { incarnation: 1, shards, deadline_ms: 5 },
+        NodeRequest::ReportDevice { incarnation: 1, device: 0, generation: 2, up: true, deadline_ms: 5 },
         NodeRequest::LookupSession { incarnation: 1, session: 2, deadline_ms: 5 },
     ]
 }
@@ -69,6 +62,7 @@ fn admin_requests() -> Vec<AdminRequest> {
         AdminVerb::Scale { set: "a".into(), workers: 3, discard_state: true },
         AdminVerb::Shards { set: Some("a".into()) },
         AdminVerb::Directory { have_index: 1, wait_ms: 2 },
+        AdminVerb::AddCoordinator { name: "c4".into(), addr: "127.0.0.1:9".into() },
         AdminVerb::Status,
     ];
     let request = |verb| AdminRequest { operation: 1 << 100, deadline_ms: 5, verb };
@@ -79,6 +73,10 @@ fn node_replies() -> Vec<NodeReply> {
     vec![
         NodeReply::Answer(NodeAnswer::Joined(Joined { node: 1, incarnation: 2, lease_ms: 3, index: 4 })),
         NodeReply::Answer(NodeAnswer::View(view())),
+        NodeReply::Answer(NodeAnswer::Quarantined {
+            offset_ms: 312,
+            clock: ClockReading { coordinator: 9, wall_ms: 1, held_us: 2 },
+        }),
         NodeReply::Failed(Failure::refused(RefusalCode::Fenced, "join again")),
         NodeReply::Failed(Failure::NotLeader { leader: None }),
     ]

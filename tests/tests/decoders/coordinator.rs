@@ -35,6 +35,8 @@ fn commands() -> Vec<Command> {
             incarnation: 2,
             shards: vec![Released { set: 1, index: 2, epoch: 1 }; 2],
         }),
+        Command::plain(CommandBody::Quarantine { incarnation: 2, offset_ms: Some(312) }),
+        Command::plain(CommandBody::DeviceChanged { incarnation: 2, device: 0, generation: 1, up: false }),
         Command::plain(CommandBody::MemberLost { incarnation: 2 }),
         Command::operation(4, CommandBody::DeleteSet { set: "flights.carrier".into() }),
     ]

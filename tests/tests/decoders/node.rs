@@ -8,7 +8,9 @@ use ringfleet_abi::{
     ActorId, Control, DeviceIndex, Envelope, Epoch, Flags, Hlc, Incarnation, LostReason, NodeId, SessionId, SetId,
     ShardId, ShardIndex, Status, WorkerIndex,
 };
-use ringfleet_proto::control::view::{MemberView, SetState, SetView, ShardState, ShardView};
+use ringfleet_proto::control::view::{
+    CoordinatorView, DeviceView, MemberView, SetState, SetView, ShardState, ShardView,
+};
 use ringfleet_proto::control::{Durability, Keys, NodeView, Restart};
 use ringfleet_proto::now::NS_PER_MS;
 use ringfleet_proto::wire::{
@@ -35,7 +37,7 @@ pub fn view() -> NodeView {
         incarnation: u64::from(node),
         data_addr: format!("127.0.0.1:{node}"),
         http_addr: String::new(),
-        device_workers: vec![2],
+        devices: vec![DeviceView::joined(2, 1)],
     };
     let set = |set: u16| SetView {
         set,
@@ -64,6 +66,7 @@ pub fn view() -> NodeView {
     };
     NodeView {
         index: 10,
+        coordinators: vec![CoordinatorView { name: "c1".into(), addr: "127.0.0.1:9".into() }],
         members: vec![member(1), member(2)],
         sets: vec![set(1), set(2)],
         shards: [1, 2].into_iter().flat_map(|set| (0..SHARDS).map(move |index| shard(set, index))).collect(),

@@ -15,8 +15,8 @@ use ringfleet_link::{
     Alpn, ClusterCa, ConnectError, Connection, Endpoint, Expect, Identity, LinkConfig, Role as LinkRole, Validity, file,
 };
 use ringfleet_proto::control::{
-    AdminReply, ClockSample, Failure, Joined, MessageKind, NodeAnswer, NodeReply, RefusalCode, Role, Verb, allowed,
-    decode, encode, peek_kind,
+    AdminReply, ClockSample, Failure, Joined, MessageKind, NodeAnswer, NodeReply, NodeRequest, RefusalCode, Role, Verb,
+    allowed, decode, encode, peek_kind,
 };
 use ringfleet_tests::cluster::{PATIENCE, TestCluster};
 
@@ -50,6 +50,8 @@ pub struct Cast<'a> {
     leader: String,
     /// Programs that may tell and ask, each with an open session.
     programs: BTreeMap<Role, (Client, Session)>,
+    /// Name and address of one coordinator.
+    coordinator: (String, String),
     set_id: u16,
     /// The incarnation of the only real node.
     incarnation: u64,
@@ -68,6 +70,7 @@ impl<'a> Cast<'a> {
             ca,
             leader: cluster.leader().await?,
             programs: BTreeMap::new(),
+            coordinator: directory.coordinators.first().map(|c| (c.name.clone(), c.addr.clone())).context("nobody")?,
             set_id: directory.sets.first().context("no set")?.set,
             incarnation: directory.members.first().context("no node")?.incarnation,
             connections: BTreeMap::new(),
@@ -155,6 +158,7 @@ impl<'a> Cast<'a> {
             node: node.to_owned(),
             incarnation,
             session,
+            coordinator: self.coordinator.clone(),
             operation: self.operation,
         };
         self.operation += 1 << 32;
@@ -225,17 +229,11 @@ impl<'a> Cast<'a> {
     pub async fn understudy(&mut self) -> Result<Joined> {
         let leader = self.leader.clone();
         let connection = self.connection(Role::Node, UNDERSTUDY, &leader).await?;
-        let ask = async |clock| -> Result<NodeReply> {
-            let request = encode(&join(UNDERSTUDY, "127.0.0.1:9", clock))?;
-            Ok(decode::<NodeReply>(&connection.call(request, PATIENCE).await?)?)
-        };
-        let mut reply = ask(None).await?;
-        if let NodeReply::Answer(NodeAnswer::Clock(reading)) = reply {
-            // It runs on this machine, whose clock the coordinators have as well.
-            let sample = ClockSample::measure(0, reading, self.cluster.env.wall_ms(), reading.held_us);
-            reply = ask(Some(sample)).await?;
-        }
-        match reply {
+        let reply = connection.call(encode(&NodeRequest::ReadClock)?, PATIENCE).await?;
+        let NodeReply::Answer(NodeAnswer::Clock(reading)) = decode(&reply)? else { bail!("the leader has no clock") };
+        let clock = ClockSample { coordinator: reading.coordinator, number: 0, offset_ms: 0, error_ms: 1 };
+        let reply = connection.call(encode(&join(UNDERSTUDY, "127.0.0.1:9", Some(clock)))?, PATIENCE).await?;
+        match decode::<NodeReply>(&reply)? {
             NodeReply::Answer(NodeAnswer::Joined(joined)) => Ok(joined),
             other => bail!("the join of {UNDERSTUDY} was answered by {other:?}"),
         }

@@ -18,6 +18,8 @@ pub struct Targets {
     pub incarnation: u64,
     /// An open session.
     pub session: u32,
+    /// Name and address of a coordinator.
+    pub coordinator: (String, String),
     /// A number of its own for each request.
     pub operation: u128,
 }
@@ -41,8 +43,9 @@ pub fn requests(verb: Verb, about: &Targets) -> Result<Vec<Vec<u8>>> {
     let set = about.set.clone();
     match verb {
         Verb::Raft => Ok(vec![ringfleet_coordinator::raft::ping()]),
-        Verb::ReadClock => node(NodeRequest::ReadClock),
+        // Without a measured clock the answer is a reading: nobody joins by it.
         Verb::Join => node(join(&about.node, "127.0.0.1:9", None)),
+        Verb::ReadClock => node(NodeRequest::ReadClock),
         Verb::Renew => {
             let (applied_index, load) = (0, Load::default());
             node(NodeRequest::Renew { incarnation, applied_index, clock: None, load, deadline_ms })
@@ -51,6 +54,10 @@ pub fn requests(verb: Verb, about: &Targets) -> Result<Vec<Vec<u8>>> {
         Verb::ReportReleased => {
             let shards = vec![Released { set: about.set_id, index: 0, epoch: 1 }];
             node(NodeRequest::ReportReleased { incarnation, shards, deadline_ms })
+        }
+        // That it is up, which it is.
+        Verb::ReportDevice => {
+            node(NodeRequest::ReportDevice { incarnation, device: 0, generation: 1, up: true, deadline_ms })
         }
         Verb::LookupSession => node(NodeRequest::LookupSession { incarnation, session: about.session, deadline_ms }),
         Verb::Leave => node(NodeRequest::Leave { incarnation, deadline_ms }),
@@ -61,6 +68,12 @@ pub fn requests(verb: Verb, about: &Targets) -> Result<Vec<Vec<u8>>> {
         }
         Verb::Scale => admin(vec![AdminVerb::Scale { set, workers: 1, discard_state: true }]),
         Verb::Delete => admin(vec![AdminVerb::Delete { set }]),
+        // Of one that is a member already, and of one that is none.
+        Verb::AddCoordinator => {
+            let (name, addr) = about.coordinator.clone();
+            admin(vec![AdminVerb::AddCoordinator { name, addr }])
+        }
+        Verb::RemoveCoordinator => admin(vec![AdminVerb::RemoveCoordinator { name: "nobody".into() }]),
         Verb::Nodes => admin(vec![AdminVerb::Nodes]),
         Verb::Coordinators => admin(vec![AdminVerb::Coordinators]),
         Verb::Sets => admin(vec![AdminVerb::Sets]),
@@ -77,8 +90,7 @@ pub fn requests(verb: Verb, about: &Targets) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-/// A node without actor types, which gets no shard, joins; repeating it gives the same incarnation. Without a measurement of its clock it
-/// is answered by a reading of the leader's.
+/// A node without actor types, which gets no shard, joins; repeating it gives the same incarnation.
 pub fn join(name: &str, data_addr: &str, clock: Option<ClockSample>) -> NodeRequest {
     NodeRequest::Join {
         cluster: "test".to_owned(),
