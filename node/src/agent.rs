@@ -189,6 +189,7 @@ impl Agent {
                 timer.as_mut().reset(until);
             }
             tokio::select! {
+                biased;
                 _ = &mut stop => break Ended::Stopped,
                 () = self.notify.notified() => {}
                 // `changed` counts as having looked; the turn looks again.

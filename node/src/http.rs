@@ -15,7 +15,8 @@ use crate::shared::Shared;
 /// A bound health port.
 #[derive(Debug)]
 pub struct HealthPort {
-    listener: std::net::TcpListener,
+    /// Absent in an environment without TCP: a simulator's.
+    listener: Option<std::net::TcpListener>,
     addr: SocketAddr,
 }
 
@@ -26,9 +27,14 @@ impl HealthPort {
     /// [`NodeError::Http`] if it is taken or not permitted.
     pub fn open(env: &Env, addr: SocketAddr) -> Result<Self, NodeError> {
         let wrap = |source| NodeError::Http { addr, source };
-        let listener = env.listen_tcp(addr).map_err(wrap)?;
-        let addr = listener.local_addr().map_err(wrap)?;
-        Ok(Self { listener, addr })
+        match env.listen_tcp(addr) {
+            Ok(listener) => {
+                let addr = listener.local_addr().map_err(wrap)?;
+                Ok(Self { listener: Some(listener), addr })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => Ok(Self { listener: None, addr }),
+            Err(error) => Err(wrap(error)),
+        }
     }
 
     /// Where it listens.
@@ -38,7 +44,8 @@ impl HealthPort {
 
     /// Serves until the task is dropped.
     pub async fn serve(self, shared: Arc<Shared>) {
-        let listener = match tokio::net::TcpListener::from_std(self.listener) {
+        let Some(listener) = self.listener else { return };
+        let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "health port cannot be served");

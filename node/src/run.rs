@@ -41,12 +41,14 @@ const CONTROL_KEEP_ALIVE: Duration = Duration::from_millis(500);
 const DATA_ROLES: RoleSet = RoleSet::of(&[Role::Node, Role::Client, Role::Operator]);
 
 /// Where a started agent can be reached.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Started {
     /// Nodes and clients (QUIC over UDP).
     pub data: SocketAddr,
-    /// Health and metrics (HTTP over TCP).
+    /// Health and metrics (HTTP over TCP); an address where nobody listens in an environment without TCP.
     pub http: SocketAddr,
+    /// What it shows of itself.
+    pub shared: Arc<Shared>,
 }
 
 /// Runs an agent until `stop` is ready. `started` is called once its ports are open.
@@ -75,7 +77,7 @@ pub async fn run(
     let data = endpoint.local_addr().map_err(|error| NodeError::Bind { reason: error.to_string() })?;
     let http = health.addr();
     let shared = Arc::new(Shared::new(&env, &config.name));
-    started(Started { data, http });
+    started(Started { data, http, shared: shared.clone() });
     tracing::info!(node = %config.name, %data, %http, "node started");
 
     let (joins, joins_rx) = mpsc::channel(1);
@@ -301,6 +303,7 @@ impl Node {
         };
         let task = self.env.spawn("agent", run).abort_on_drop();
         let ended = tokio::select! {
+            biased;
             ended = &mut ended => ended,
             () = stop => {
                 // An agent that has ended by itself meanwhile needs no word.

@@ -12,7 +12,7 @@
 //!
 //! C2: replies of a node whose lease has ended more than the grace ago are dropped; their asks end as unknown.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -101,9 +101,9 @@ struct Driver {
     routes: IdMap<u16, SetRoute>,
     /// Every shard of every set.
     shards: Vec<ShardId>,
-    members: HashMap<Incarnation, MemberView>,
+    members: BTreeMap<Incarnation, MemberView>,
     directory_index: u64,
-    peers: HashMap<Incarnation, Peer>,
+    peers: BTreeMap<Incarnation, Peer>,
     last_link: u64,
     inbox: mpsc::Receiver<Input>,
     sender: mpsc::Sender<Input>,
@@ -134,9 +134,9 @@ pub(crate) async fn run(shared: Arc<Shared>, endpoint: Endpoint, coordinators: C
         endpoint,
         routes: IdMap::default(),
         shards: Vec::new(),
-        members: HashMap::new(),
+        members: BTreeMap::new(),
         directory_index: 0,
-        peers: HashMap::new(),
+        peers: BTreeMap::new(),
         last_link: 0,
         inbox,
         sender,
@@ -502,7 +502,7 @@ impl Driver {
                 self.outbound.peer_down(incarnation);
             }
         }
-        let wanted: HashSet<Incarnation> = self.waiting().collect();
+        let wanted: BTreeSet<Incarnation> = self.waiting().collect();
         wanted.into_iter().for_each(|owner| self.want(owner));
         self.shared.adopt(&directory);
     }

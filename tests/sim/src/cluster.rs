@@ -1,23 +1,62 @@
 //! What runs on which host: the shipped code, started the way its processes start it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use ringfleet_abi::Incarnation;
+use ringfleet_actor::TypeRegistry;
 use ringfleet_client::{Client, ClientConfig};
 use ringfleet_coordinator::service::Service;
 use ringfleet_coordinator::store::StoreError;
 use ringfleet_coordinator::{Coordinator, CoordinatorConfig, CoordinatorError, Peer};
 use ringfleet_env::Env;
+use ringfleet_gpu::CpuDeviceConfig;
+use ringfleet_node::shared::Shared;
+use ringfleet_node::{DeviceConfig, NodeConfig};
 
+use crate::actors;
+use crate::checks::c7_conservation::Bounds;
 use crate::exec::{HostId, lock};
 use crate::faults;
+use crate::identity::CLUSTER;
 use crate::rng::{Purpose, Rng};
 use crate::scenario::Scenario;
 use crate::world::{End, World, addr_of, client, coordinator, data_dir, name_of, node, role_of};
-use ringfleet_link::Role;
+use ringfleet_link::{Role, file};
 
 /// How long a process that has stopped by itself stays down, most.
 const DOWN_MS_MAX: u64 = 1_500;
+
+/// Shards of each set of the workload.
+pub const SHARDS: u16 = 8;
+/// Messages that a node keeps for others.
+const OUTBOUND_MAX: usize = 4096;
+/// The devices of nodes: small, so that bounds are met.
+const DEVICE: CpuDeviceConfig = CpuDeviceConfig {
+    workers: 2,
+    ring_slots: 64,
+    ingress_slots: 256,
+    egress_slots: 128,
+    control_slots: 256,
+    status_slots: 256,
+    spill_slots: 512,
+    batch: 32,
+    timers_max: 64,
+    spin_ns: 0,
+    stall_ns: CpuDeviceConfig::DEFAULT.stall_ns,
+};
+/// Where a node finds its certificate.
+const IDENTITY_DIR: &str = "/identity";
+
+/// What may wait at a node.
+pub const BOUNDS: Bounds = Bounds {
+    outbound: OUTBOUND_MAX as u64,
+    pending: DEVICE.workers as u64 * ringfleet_proto::limits::PENDING_WORKER_MAX as u64,
+    spill: DEVICE.workers as u64 * DEVICE.spill_slots as u64,
+    timers: DEVICE.workers as u64 * DEVICE.timers_max as u64,
+};
 
 /// What is counted.
 #[derive(Debug, Default)]
@@ -44,8 +83,12 @@ pub struct Cluster {
     /// What is counted.
     pub counts: Counts,
     services: Mutex<BTreeMap<HostId, (u64, Weak<Service>)>>,
+    agents: Mutex<BTreeMap<HostId, Weak<Shared>>>,
     starts: Mutex<u64>,
     violations: Mutex<Vec<String>>,
+    working: AtomicBool,
+    /// Tellers of whose messages nothing is open.
+    pub drained: AtomicU64,
     rng: Mutex<Rng>,
 }
 
@@ -58,8 +101,11 @@ impl Cluster {
             scenario,
             counts: Counts::default(),
             services: Mutex::default(),
+            agents: Mutex::default(),
             starts: Mutex::new(0),
             violations: Mutex::default(),
+            working: AtomicBool::new(true),
+            drained: AtomicU64::new(0),
             rng: Mutex::new(Rng::new(seed ^ 0x5eed, Purpose::Faults)),
         })
     }
@@ -91,6 +137,17 @@ impl Cluster {
         self.coordinators().chain(self.nodes()).chain(self.clients()).collect()
     }
 
+    /// Whether clients go on.
+    #[must_use]
+    pub fn is_working(&self) -> bool {
+        self.working.load(Ordering::Relaxed)
+    }
+
+    /// Clients come to an end.
+    pub fn stop_work(&self) {
+        self.working.store(false, Ordering::Relaxed);
+    }
+
     /// What broke outside the checks.
     pub fn violation(&self, what: String) {
         lock(&self.violations).push(what);
@@ -109,6 +166,12 @@ impl Cluster {
         services.iter().filter_map(|(host, (start, service))| Some((*host, *start, service.upgrade()?))).collect()
     }
 
+    /// What the agents that run show of themselves.
+    #[must_use]
+    pub fn agents(&self) -> Vec<(HostId, Arc<Shared>)> {
+        lock(&self.agents).iter().filter_map(|(host, shared)| Some((*host, shared.upgrade()?))).collect()
+    }
+
     /// Starts a process if it does not run.
     pub fn start_if_down(self: &Arc<Self>, host: HostId) {
         if self.world.is_up(host) {
@@ -118,6 +181,7 @@ impl Cluster {
         let cluster = self.clone();
         match role_of(host) {
             Role::Coordinator => self.world.start(host, move |env| cluster.run_coordinator(host, env)),
+            Role::Node => self.world.start(host, move |env| cluster.run_node(host, env)),
             _ => cluster.violation(format!("nothing to start at {}", name_of(host))),
         }
     }
@@ -162,6 +226,45 @@ impl Cluster {
             }
             Err(error) => self.exited(host, &error.to_string()),
         }
+    }
+
+    async fn run_node(self: Arc<Self>, host: HostId, env: Env) {
+        let folder = PathBuf::from(IDENTITY_DIR);
+        if let Err(error) = self.world.authority.of(host).save(&*env.disk(), &folder) {
+            return self.exited(host, &error.to_string());
+        }
+        let types = match TypeRegistry::new(actors::types()) {
+            Ok(types) => types,
+            Err(error) => return self.violation(error.to_string()),
+        };
+        let config = NodeConfig {
+            cluster: CLUSTER.to_owned(),
+            name: name_of(host),
+            listen: addr_of(host),
+            advertise: None,
+            http: addr_of(host),
+            coordinators: self.coordinators().map(|host| addr_of(host).to_string()).collect(),
+            ca: folder.join(file::CA_CERTIFICATE),
+            cert: folder.join(file::CERTIFICATE),
+            key: folder.join(file::KEY),
+            devices: vec![DeviceConfig::Cpu(DEVICE)],
+            state: None,
+            actors_per_shard: 1 << 10,
+            outbound_max: OUTBOUND_MAX,
+            join_deadline: NodeConfig::JOIN_DEADLINE,
+        };
+        let started = |started: ringfleet_node::Started| {
+            lock(&self.agents).insert(host, Arc::downgrade(&started.shared));
+        };
+        let ended = ringfleet_node::run(env, config, types, started, std::future::pending()).await;
+        self.exited(host, &ended.err().map_or_else(String::new, |error| error.to_string()));
+    }
+
+    /// The host that an incarnation runs on, as the log has it.
+    #[must_use]
+    pub fn host_of(&self, state: &ringfleet_coordinator_core::ClusterState, incarnation: u64) -> Option<HostId> {
+        let member = state.live(Incarnation(incarnation))?;
+        self.nodes().find(|host| name_of(*host) == member.name)
     }
 
     /// A client on a client's host.

@@ -616,6 +616,10 @@ impl Executor for HostExecutor {
         Err(io::Error::new(io::ErrorKind::Unsupported, format!("a simulated host has no thread for {name}")))
     }
 
+    fn has_threads(&self) -> bool {
+        false
+    }
+
     fn timer(&self, deadline: Instant) -> Pin<Box<dyn Timer>> {
         let state = Arc::new(Mutex::new(TimerState::default()));
         Box::pin(SimTimer { core: self.core.clone(), clock: self.clock.clone(), deadline, state })

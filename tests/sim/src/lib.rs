@@ -16,12 +16,13 @@
 //! | [`world`], [`identity`], [`crypto`] | hosts and their processes |
 //! | [`cluster`] | what runs on which host |
 //! | [`faults`] | what goes wrong |
-//! | [`work`] | what clients do |
+//! | [`work`], [`actors`] | what clients do |
 //! | [`checks`], [`observe`] | the contract |
 //! | [`scenario`], [`run`](mod@run), [`cli`] | runs |
 //!
 //! Deliberately absent: a model of the code. What runs is what ships; the one thing that is replaced is the machine.
 
+pub mod actors;
 pub mod checks;
 pub mod cli;
 pub mod clock;

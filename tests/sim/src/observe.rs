@@ -1,16 +1,31 @@
 //! The observer: looks at the cluster between two steps and asks the checks.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use ringfleet_abi::KeySpace;
+use ringfleet_client::Session;
+use ringfleet_coordinator_core::ClusterState;
+use ringfleet_node::shared::Shared;
+
+use crate::actors::{self, Handling, Hop};
 use crate::checks::Violation;
 use crate::checks::c1_directory::Directory;
+use crate::checks::c2_residence::Residence;
+use crate::checks::c3_order::Order;
+use crate::checks::c6_time::Time;
+use crate::checks::c7_conservation::Counted;
 use crate::checks::c10_recovery::Recovery;
 use crate::checks::raft::{Raft, Seen, digest};
-use crate::cluster::Cluster;
+use crate::clock::WALL_START_MS;
+use crate::cluster::{BOUNDS, Cluster, SHARDS};
 use crate::exec::lock;
 
 /// Steps between two looks at the coordinators.
 const LOOK_EVERY: u64 = 8;
+
+/// Steps between two looks at the counters of nodes.
+const COUNT_EVERY: u64 = 1000;
 
 /// All checks of a run.
 #[derive(Default)]
@@ -19,8 +34,33 @@ pub struct Checks {
     pub raft: Mutex<Raft>,
     /// C1.
     pub directory: Mutex<Directory>,
+    /// C2.
+    pub residence: Mutex<Residence>,
+    /// C3.
+    pub order: Mutex<Order>,
+    /// C6.
+    pub time: Mutex<Time>,
     /// C10.
     pub recovery: Mutex<Recovery>,
+    /// The last look at the coordinators.
+    pub look: Mutex<Look>,
+    /// Numbers of the workload's sets, as the log gave them.
+    sets: Mutex<BTreeMap<Hop, u16>>,
+    /// The sessions of clients, and whether their streams count yet.
+    sessions: Mutex<Vec<Session>>,
+}
+
+impl Checks {
+    /// A session tells streams from now on.
+    pub fn follow(&self, session: &Session) {
+        lock(&self.sessions).push(session.clone());
+    }
+
+    /// The sessions.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Session> {
+        lock(&self.sessions).clone()
+    }
 }
 
 /// Looks at a cluster.
@@ -29,6 +69,7 @@ pub struct Observer {
     checks: Arc<Checks>,
     calls: u64,
     panics: usize,
+    handled: Vec<Handling>,
 }
 
 /// What a look at the coordinators says.
@@ -38,13 +79,17 @@ pub struct Look {
     pub led: bool,
     /// Every shard of every set is placed, as far as the one in charge knows.
     pub placed: bool,
+    /// Sets that it knows.
+    pub sets: usize,
+    /// Nodes that it takes for alive.
+    pub alive: usize,
 }
 
 impl Observer {
     /// Of one cluster.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, checks: Arc<Checks>) -> Self {
-        Self { cluster, checks, calls: 0, panics: 0 }
+        Self { cluster, checks, calls: 0, panics: 0, handled: Vec::new() }
     }
 
     /// Called after every step.
@@ -55,6 +100,15 @@ impl Observer {
         self.calls += 1;
         if let Some(violation) = self.cluster.take_violation() {
             return Err(violation);
+        }
+        actors::take(&mut self.handled);
+        if !self.handled.is_empty() {
+            // First what the log has given, then what was done with it.
+            self.look()?;
+            self.handle()?;
+        }
+        if self.calls.is_multiple_of(COUNT_EVERY) {
+            self.count()?;
         }
         if !self.calls.is_multiple_of(LOOK_EVERY) {
             return Ok(());
@@ -84,6 +138,7 @@ impl Observer {
                 Some(known) => known,
                 None => {
                     raft.see_state(host, start, &state)?;
+                    self.see_shards(&state)?;
                     digest(&state)
                 }
             };
@@ -92,9 +147,70 @@ impl Observer {
             raft.see(Seen { host, start, term, leads, in_charge, applied, digest })?;
             if in_charge {
                 let placed = state.shards().all(|(_, shard)| shard.owner.is_some());
-                look = Look { led: true, placed };
+                look = Look { led: true, placed, sets: state.sets().count(), alive: state.alive().count() };
             }
         }
+        *lock(&self.checks.look) = look;
         Ok(look)
     }
+
+    /// What the log has given to whom.
+    fn see_shards(&self, state: &ClusterState) -> Result<(), Violation> {
+        let mut residence = lock(&self.checks.residence);
+        let mut sets = lock(&self.checks.sets);
+        for hop in [Hop::Relay, Hop::Sink] {
+            if let Some(set) = state.set_named(hop.name()) {
+                sets.insert(hop, set.set);
+            }
+        }
+        for (shard, record) in state.shards() {
+            let Some(owner) = record.owner else { continue };
+            if let Some(host) = self.cluster.host_of(state, owner.incarnation) {
+                residence.give((shard.set.0, shard.index.0), record.epoch, host)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What actors have done.
+    fn handle(&mut self) -> Result<(), Violation> {
+        let true_ms = WALL_START_MS + self.cluster.world.core.now_ns() / 1_000_000;
+        let sets = lock(&self.checks.sets).clone();
+        let mut residence = lock(&self.checks.residence);
+        let mut order = lock(&self.checks.order);
+        let mut time = lock(&self.checks.time);
+        for handling in self.handled.drain(..) {
+            let Handling { hop, key, host, of, .. } = handling;
+            let Some(set) = sets.get(&hop) else {
+                return Err(format!("C2: host {} runs {}, a set that was never applied", host.0, hop.name()));
+            };
+            if let Some(shard) = KeySpace::Hashed.shard_of(SHARDS, key) {
+                residence.execute((*set, shard.0), host)?;
+            }
+            time.handle(&handling, true_ms)?;
+            if let Some((session, seq)) = of {
+                order.handle(hop, session, key, seq)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counters of nodes, and what sessions say of their losses.
+    fn count(&self) -> Result<(), Violation> {
+        for (_, shared) in self.cluster.agents() {
+            counted(&shared).check(&BOUNDS)?;
+        }
+        let order = lock(&self.checks.order);
+        for session in lock(&self.checks.sessions).iter() {
+            order.losses(u64::from(session.id().0), session.counters().lost)?;
+        }
+        Ok(())
+    }
+}
+
+/// The counters of a node.
+#[must_use]
+pub fn counted(shared: &Shared) -> Counted {
+    let snapshot = shared.snapshot();
+    Counted { node: snapshot.node.clone(), ledger: snapshot.ledger, workers: snapshot.workers() }
 }

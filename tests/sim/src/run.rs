@@ -8,19 +8,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::checks::c7_conservation::check_sum;
 use crate::cluster::Cluster;
 use crate::exec::lock;
 use crate::faults::Nemesis;
-use crate::observe::{Checks, Observer};
+use crate::observe::{Checks, Observer, counted};
 use crate::rng::{Purpose, Rng};
 use crate::scenario::Scenario;
-use crate::work::Operator;
+use crate::work::{Operator, Teller};
 use crate::world::World;
 
 /// Virtual time for the first leader.
 const SET_UP_LIMIT: Duration = Duration::from_secs(10);
 /// Virtual time for recovery and the end, beyond which a run hangs.
 const END_LIMIT: Duration = Duration::from_secs(60);
+/// Virtual time until nothing moves any more, once everything is acknowledged.
+const QUIET_LIMIT: Duration = Duration::from_secs(5);
 /// How long clients go on after the recovery.
 const AFTER: Duration = Duration::from_secs(2);
 
@@ -180,10 +183,24 @@ impl Director {
         if !self.wait(SET_UP_LIMIT, led).await {
             return cluster.violation("C10: no leader after the first start".to_owned());
         }
-        for host in cluster.clients() {
-            let rng = lock(&work).fork();
-            let operator = Operator { cluster: cluster.clone(), checks: self.checks.clone(), rng };
-            world.start(host, move |env| operator.run(host, env));
+        cluster.nodes().for_each(|host| cluster.start_if_down(host));
+        for (at, host) in cluster.clients().enumerate() {
+            let (cluster, checks, rng) = (cluster.clone(), self.checks.clone(), lock(&work).fork());
+            if at == 0 || cluster.scenario.nodes == 0 {
+                world.start(host, move |env| Operator { cluster, checks, rng }.run(host, env));
+            } else {
+                world.start(host, move |env| Teller { cluster, checks, rng }.run(host, env));
+            }
+        }
+        if cluster.scenario.nodes > 0 {
+            let ready = || {
+                let look = *lock(&self.checks.look);
+                look.led && look.placed && look.sets >= 2 && look.alive == usize::from(cluster.scenario.nodes)
+            };
+            if !self.wait(SET_UP_LIMIT, ready).await {
+                let look = *lock(&self.checks.look);
+                return cluster.violation(format!("C10: no sets on all nodes after the first start: {look:?}"));
+            }
         }
         let mut nemesis = Nemesis::new(cluster.clone(), Rng::new(self.seed, Purpose::Faults));
         nemesis.run(Duration::from_secs(self.seconds)).await;
@@ -192,6 +209,29 @@ impl Director {
         // The check itself says when it takes too long.
         self.wait(END_LIMIT, || lock(&self.checks.recovery).is_over()).await;
         env.sleep(AFTER).await;
+        cluster.stop_work();
+        if cluster.scenario.nodes > 0 {
+            self.end().await;
+        }
+    }
+
+    /// Nothing is sent any more: everything comes to rest, and the sums are right.
+    async fn end(&self) {
+        let cluster = &self.cluster;
+        let tellers = u64::from(cluster.scenario.clients) - 1;
+        // A teller says itself when it waits for too long.
+        self.wait(END_LIMIT, || cluster.drained.load(Ordering::Relaxed) == tellers).await;
+        let nodes = || cluster.agents().iter().map(|(_, shared)| counted(shared)).collect::<Vec<_>>();
+        self.wait(QUIET_LIMIT, || nodes().iter().all(|node| node.check_quiet().is_ok())).await;
+        let nodes = nodes();
+        let mut checked = nodes.iter().try_for_each(|node| node.check_quiet());
+        if cluster.scenario.faults.is_empty() {
+            checked = checked.and_then(|()| check_sum(&nodes));
+        }
+        if let Err(violation) = checked {
+            cluster.violation(violation);
+            self.cluster.world.env().sleep(AFTER).await;
+        }
     }
 
     /// Waits for a condition; `false` if it did not come true within `limit`.

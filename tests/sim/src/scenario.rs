@@ -21,6 +21,8 @@ pub struct Scenario {
     pub seconds: u64,
     /// Between two faults, on average.
     pub fault_every_ms: u64,
+    /// Whether the sets of the workload are scaled, so that shards move without a fault.
+    pub moves: bool,
     /// The faults; none happens where there are none.
     pub faults: &'static [Kind],
 }
@@ -42,8 +44,68 @@ const ALL: &[Kind] = &[
     Kind::DiskFailing,
 ];
 
+/// What can go wrong with nodes, and with the network between them.
+const LEASES: &[Kind] = &[
+    Kind::PauseAtLease,
+    Kind::PauseAtLease,
+    Kind::Isolate,
+    Kind::Split,
+    Kind::OneWay,
+    Kind::ClockJump,
+    Kind::ClockRate,
+    Kind::Kill,
+];
+
 /// All scenarios.
 pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "cluster",
+        about: "three coordinators, four nodes and their clients, everything goes wrong",
+        coordinators: 3,
+        nodes: 4,
+        clients: 3,
+        lease_ms: 1000,
+        seconds: 60,
+        fault_every_ms: 1500,
+        moves: false,
+        faults: ALL,
+    },
+    Scenario {
+        name: "leases",
+        about: "three coordinators and four nodes that are cut off and stand still for about as long as a lease lasts",
+        coordinators: 3,
+        nodes: 4,
+        clients: 3,
+        lease_ms: 1000,
+        seconds: 60,
+        fault_every_ms: 1000,
+        moves: false,
+        faults: LEASES,
+    },
+    Scenario {
+        name: "peace",
+        about: "three coordinators and four nodes, nothing goes wrong",
+        coordinators: 3,
+        nodes: 4,
+        clients: 3,
+        lease_ms: 1000,
+        seconds: 15,
+        fault_every_ms: 1000,
+        moves: false,
+        faults: &[],
+    },
+    Scenario {
+        name: "moves",
+        about: "three coordinators and four nodes, sets are scaled all the time, nothing goes wrong",
+        coordinators: 3,
+        nodes: 4,
+        clients: 3,
+        lease_ms: 1000,
+        seconds: 15,
+        fault_every_ms: 1000,
+        moves: true,
+        faults: &[],
+    },
     Scenario {
         name: "coordinators",
         about: "three coordinators and their clients, everything goes wrong",
@@ -53,6 +115,7 @@ pub const SCENARIOS: &[Scenario] = &[
         lease_ms: 1000,
         seconds: 60,
         fault_every_ms: 1500,
+        moves: false,
         faults: ALL,
     },
     Scenario {
@@ -64,6 +127,7 @@ pub const SCENARIOS: &[Scenario] = &[
         lease_ms: 1000,
         seconds: 60,
         fault_every_ms: 1000,
+        moves: false,
         faults: &[Kind::PowerLoss, Kind::Kill, Kind::DiskSlow, Kind::DiskFailing, Kind::DiskFull],
     },
     Scenario {
@@ -75,6 +139,7 @@ pub const SCENARIOS: &[Scenario] = &[
         lease_ms: 1000,
         seconds: 20,
         fault_every_ms: 1000,
+        moves: false,
         faults: &[],
     },
 ];

@@ -4,8 +4,8 @@
 //!
 //! * **numbers that the log gives** (sessions, placement indices): an operation that ended before another began has the smaller
 //!   number, and a session's number is given once. For a counter this is all of linearizability;
-//! * **a set** as a register with the operations create, delete and look up: the history is searched for an order of all
-//!   operations that keeps the order of those that did not overlap and explains every answer (Wing and Gong, with the
+//! * **a set** as a register that is absent, active or being deleted (which ends by itself), with the operations create, delete and
+//!   look up: the history is searched for an order of all operations that keeps the order of those that did not overlap and explains every answer (Wing and Gong, with the
 //!   states that were seen remembered). An operation without a known outcome may have taken effect at any later time, or never.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,15 +15,26 @@ use super::Violation;
 /// Operations of one register that one search takes; a longer history is cut where nothing was under way.
 const SEARCH_MAX: usize = 60;
 
-/// What was asked of a set, and what the answer says.
+/// What a set may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Is {
+    /// Not there.
+    Absent,
+    /// There.
+    Active,
+    /// On its way out; at some moment it is absent.
+    Deleting,
+}
+
+/// What was asked of a set, and what the answer says that it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SetOp {
-    /// Apply: `Some(true)` created it, `Some(false)` found it there, `None` has no known outcome.
-    Create(Option<bool>),
-    /// Delete: `Some(true)` found it, `Some(false)` did not, `None` has no known outcome.
-    Delete(Option<bool>),
-    /// Look-up: whether it is there.
-    Look(bool),
+    /// Apply: creates it where it was absent, changes nothing otherwise. `None` has no known outcome.
+    Create(Option<Is>),
+    /// Delete: begins to delete it where it was there. `None` has no known outcome.
+    Delete(Option<Is>),
+    /// Look-up.
+    Look(Is),
 }
 
 /// One operation of a history.
@@ -133,7 +144,7 @@ impl Directory {
 pub fn linearizable(ops: &[Op]) -> bool {
     let mut ops = ops.to_vec();
     ops.sort_by_key(|op| (op.began_ns, op.ended_ns));
-    let mut states = BTreeSet::from([false]);
+    let mut states = BTreeSet::from([Is::Absent]);
     let mut rest = &ops[..];
     while !rest.is_empty() {
         let (part, after) = rest.split_at(part_of(rest));
@@ -156,20 +167,23 @@ fn part_of(ops: &[Op]) -> usize {
 }
 
 /// The states that the register may have after all of these.
-fn outcomes(ops: &[Op], from: bool) -> BTreeSet<bool> {
+fn outcomes(ops: &[Op], from: Is) -> BTreeSet<Is> {
     let mut found = BTreeSet::new();
     if ops.len() > SEARCH_MAX {
         // Too long to search: it says nothing either way.
-        return BTreeSet::from([false, true]);
+        return BTreeSet::from([Is::Absent, Is::Active, Is::Deleting]);
     }
     let mut seen = BTreeSet::new();
     search(ops, 0, from, &mut seen, &mut found);
     found
 }
 
-fn search(ops: &[Op], done: u64, state: bool, seen: &mut BTreeSet<(u64, bool)>, found: &mut BTreeSet<bool>) {
+fn search(ops: &[Op], done: u64, state: Is, seen: &mut BTreeSet<(u64, Is)>, found: &mut BTreeSet<Is>) {
     if !seen.insert((done, state)) {
         return;
+    }
+    if state == Is::Deleting {
+        search(ops, done, Is::Absent, seen, found);
     }
     let open = |at: usize| done & (1 << at) == 0;
     // What has no outcome need not have happened.
@@ -181,14 +195,12 @@ fn search(ops: &[Op], done: u64, state: bool, seen: &mut BTreeSet<(u64, bool)>, 
         if ops[at].began_ns > first_end {
             break;
         }
-        let after = match ops[at].what {
-            SetOp::Create(None) => Some(true),
-            SetOp::Delete(None) => Some(false),
-            SetOp::Create(Some(created)) => (created != state).then_some(true),
-            SetOp::Delete(Some(was_there)) => (was_there == state).then_some(false),
-            SetOp::Look(there) => (there == state).then_some(state),
+        let (said, after) = match ops[at].what {
+            SetOp::Create(said) => (said, if state == Is::Absent { Is::Active } else { state }),
+            SetOp::Delete(said) => (said, if state == Is::Absent { state } else { Is::Deleting }),
+            SetOp::Look(said) => (Some(said), state),
         };
-        if let Some(after) = after {
+        if said.is_none_or(|said| said == state) {
             search(ops, done | 1 << at, after, seen, found);
         }
     }
@@ -207,16 +219,30 @@ mod tests {
 
     #[test]
     fn good_histories_have_an_order() {
+        use Is::{Absent, Active, Deleting};
         use SetOp::{Create, Delete, Look};
         let good: &[&[Op]] = &[
-            &[op(0, 1, Create(Some(true))), op(2, 3, Look(true)), op(4, 5, Delete(Some(true))), op(6, 7, Look(false))],
+            &[
+                op(0, 1, Create(Some(Absent))),
+                op(2, 3, Look(Active)),
+                op(4, 5, Delete(Some(Active))),
+                op(6, 7, Look(Absent)),
+            ],
             // Two at once: either order.
-            &[op(0, 10, Create(Some(true))), op(1, 9, Look(false)), op(2, 8, Look(true))],
-            &[op(0, 10, Create(Some(false))), op(0, 10, Create(Some(true)))],
+            &[op(0, 10, Create(Some(Absent))), op(1, 9, Look(Absent)), op(2, 8, Look(Active))],
+            &[op(0, 10, Create(Some(Active))), op(0, 10, Create(Some(Absent)))],
+            // On its way out, and at some moment gone; while it is on its way it cannot be created.
+            &[
+                op(0, 1, Create(Some(Absent))),
+                op(2, 3, Delete(Some(Active))),
+                op(4, 5, Create(Some(Deleting))),
+                op(6, 7, Look(Absent)),
+                op(8, 9, Create(Some(Absent))),
+            ],
             // Without an outcome: now, much later, or never.
-            &[op(0, NEVER, Create(None)), op(1, 2, Look(false)), op(3, 4, Look(true))],
-            &[op(0, NEVER, Create(None)), op(1, 2, Look(false))],
-            &[op(0, NEVER, Create(None)), op(1, 2, Look(true)), op(3, 4, Look(true))],
+            &[op(0, NEVER, Create(None)), op(1, 2, Look(Absent)), op(3, 4, Look(Active))],
+            &[op(0, NEVER, Create(None)), op(1, 2, Look(Absent))],
+            &[op(0, NEVER, Create(None)), op(1, 2, Look(Active)), op(3, 4, Look(Active))],
         ];
         for history in good {
             assert!(linearizable(history), "{history:?}");
@@ -225,18 +251,21 @@ mod tests {
 
     #[test]
     fn damaged_histories_are_flagged() {
+        use Is::{Absent, Active, Deleting};
         use SetOp::{Create, Delete, Look};
         let damaged: &[&[Op]] = &[
             // A stale read.
-            &[op(0, 1, Create(Some(true))), op(2, 3, Look(false))],
+            &[op(0, 1, Create(Some(Absent))), op(2, 3, Look(Absent))],
             // Created twice, deleted twice.
-            &[op(0, 1, Create(Some(true))), op(2, 3, Create(Some(true)))],
-            &[op(0, 5, Create(Some(true))), op(0, 5, Create(Some(true)))],
-            &[op(0, 1, Create(Some(true))), op(2, 3, Delete(Some(true))), op(4, 5, Delete(Some(true)))],
+            &[op(0, 1, Create(Some(Absent))), op(2, 3, Create(Some(Absent)))],
+            &[op(0, 5, Create(Some(Absent))), op(0, 5, Create(Some(Absent)))],
+            &[op(0, 1, Create(Some(Absent))), op(2, 3, Delete(Some(Active))), op(4, 5, Delete(Some(Active)))],
             // Back and forth: true, then false, with nothing that deletes.
-            &[op(0, NEVER, Create(None)), op(1, 2, Look(true)), op(3, 4, Look(false))],
+            &[op(0, NEVER, Create(None)), op(1, 2, Look(Active)), op(3, 4, Look(Absent))],
+            // Back from its way out.
+            &[op(0, 1, Create(Some(Absent))), op(2, 3, Delete(Some(Active))), op(4, 5, Look(Active))],
             // A lost acknowledged write.
-            &[op(0, 1, Create(Some(true))), op(2, 9, Delete(Some(false)))],
+            &[op(0, 1, Create(Some(Absent))), op(2, 9, Delete(Some(Absent)))],
         ];
         for history in damaged {
             assert!(!linearizable(history), "{history:?}");
@@ -248,7 +277,8 @@ mod tests {
         assert!(directory.session(8, 9, 3).unwrap_err().contains("twice"));
         directory.index(0, 1, 10).unwrap();
         assert!(directory.index(2, 3, 9).unwrap_err().contains("stale"));
-        directory.op("s", op(0, 1, Look(true)));
+        directory.op("s", op(0, 1, Look(Active)));
+        assert_eq!(directory.len(), 1);
         assert!(directory.check().unwrap_err().starts_with("C1: no order"));
     }
 
@@ -258,23 +288,32 @@ mod tests {
         let mut flagged = 0;
         for seed in 0..300 {
             let mut rng = Rng::new(seed, Purpose::Work);
-            let (mut state, mut ops) = (false, Vec::new());
+            let (mut state, mut ops) = (Is::Absent, Vec::new());
             for at in 0..30_u64 {
                 // The moment of the effect lies within the operation; neighbours overlap.
                 let (began, ended) = (at * 10 - rng.below(8).min(at * 10), at * 10 + rng.below(8));
+                if state == Is::Deleting && rng.chance(300_000) {
+                    state = Is::Absent;
+                }
                 let what = match rng.below(3) {
-                    0 => SetOp::Create(Some(!std::mem::replace(&mut state, true))),
-                    1 => SetOp::Delete(Some(std::mem::replace(&mut state, false))),
+                    0 => SetOp::Create(Some(state)),
+                    1 => SetOp::Delete(Some(state)),
                     _ => SetOp::Look(state),
+                };
+                state = match (what, state) {
+                    (SetOp::Create(_), Is::Absent) => Is::Active,
+                    (SetOp::Delete(_), Is::Active) => Is::Deleting,
+                    _ => state,
                 };
                 ops.push(op(began, ended, what));
             }
             assert!(linearizable(&ops), "seed {seed}");
             let at = rng.index(ops.len());
+            let turned = |is: Is| if is == Is::Active { Is::Absent } else { Is::Active };
             ops[at].what = match ops[at].what {
-                SetOp::Create(answer) => SetOp::Create(answer.map(|answer| !answer)),
-                SetOp::Delete(answer) => SetOp::Delete(answer.map(|answer| !answer)),
-                SetOp::Look(there) => SetOp::Look(!there),
+                SetOp::Create(said) => SetOp::Create(said.map(turned)),
+                SetOp::Delete(said) => SetOp::Delete(said.map(turned)),
+                SetOp::Look(said) => SetOp::Look(turned(said)),
             };
             flagged += u32::from(!linearizable(&ops));
         }
