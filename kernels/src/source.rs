@@ -142,6 +142,8 @@ impl Unit {
 fn options(geometry: &Geometry, arch: Arch, variant: Variant, max_sends: u32) -> Vec<String> {
     let g = geometry;
     let mut options = vec![arch.option(), "-std=c++17".into(), "-default-device".into(), "-lineinfo".into()];
+    // Types of Rust have integers of 128 bits; no operation may become part of another (kernels/device/ops.cuh says so too).
+    options.extend(["-device-int128".into(), "-fmad=false".into()]);
     let numbers = [
         ("WORKERS", g.workers),
         ("THREADS", g.threads),
@@ -167,7 +169,7 @@ fn options(geometry: &Geometry, arch: Arch, variant: Variant, max_sends: u32) ->
 
 /// All types in their namespaces, and the switch that calls them.
 fn types_text(types: &[DeviceType]) -> String {
-    let mut text = String::from("#pragma once\n");
+    let mut text = String::from("#pragma once\n#include \"ops.cuh\"\n");
     for (index, ty) in types.iter().enumerate() {
         ty.emit(&mut text, index);
     }

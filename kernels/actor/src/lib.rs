@@ -99,3 +99,8 @@ macro_rules! types {
         ::std::vec![$(<$actor as $crate::Behaviour>::DESCRIPTOR),*]
     };
 }
+
+/// The examples of the page about the language.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/language.md")]
+pub struct LanguagePage;

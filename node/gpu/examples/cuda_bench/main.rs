@@ -19,6 +19,7 @@ use ringfleet_gpu::cuda::driver::{DeviceMemory, Gpu};
 use ringfleet_gpu::cuda::kernel::Resident;
 use ringfleet_gpu::cuda::memory_map::Capacity;
 use ringfleet_gpu::cuda::port::{EgressPort, IngressPort, device_ns, set_lease, set_stop};
+use ringfleet_gpu::cuda::types::device_types;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
@@ -34,6 +35,8 @@ struct Scenario {
     hot: u32,
     burst: u32,
     hashed: bool,
+    /// Device code made from the Rust text instead of that written by hand.
+    rust: bool,
     rounds: u32,
     geometry: Geometry,
     variant: Variant,
@@ -51,7 +54,14 @@ struct World {
 
 impl World {
     fn new(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<Self> {
-        let ty = by_name(scenario.ty).ok_or("no such type")?;
+        let ty = if scenario.rust {
+            // The same actor, from its Rust text.
+            let known = ringfleet_actors::types();
+            let ty = known.iter().find(|ty| ty.name == scenario.ty).ok_or("no such type in Rust")?;
+            device_types(&[ty])?.remove(0)
+        } else {
+            by_name(scenario.ty).ok_or("no such type")?
+        };
         let g = scenario.geometry;
         let per_worker = (4096 / g.workers).clamp(1, 4);
         let shards = (g.workers * per_worker) as u16;
@@ -544,6 +554,7 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
         hot: 0,
         burst: 1,
         hashed: false,
+        rust: false,
         rounds: 0,
         geometry: Geometry::for_multiprocessors(multiprocessors),
         variant: Variant::default(),
@@ -557,6 +568,7 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
             "each" => s.each = small,
             "left" => s.left = small,
             "hot" => s.hot = small,
+            "rust" => s.rust = number != 0,
             "burst" => s.burst = small,
             "hashed" => s.hashed = number != 0,
             "ring" => s.geometry.ring_slots = small,

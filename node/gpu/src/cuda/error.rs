@@ -23,6 +23,16 @@ pub enum CudaError {
         /// The driver's words for it.
         text: String,
     },
+    /// The handlers of a type cannot be translated.
+    #[error("actor type `{name}` has no device code: {at}: {text}")]
+    NoDeviceCode {
+        /// The type.
+        name: &'static str,
+        /// File and line of the user's text.
+        at: String,
+        /// What is in the way.
+        text: String,
+    },
     /// NVRTC refused the device code.
     #[error("compiling device code failed: {log}")]
     Compile {

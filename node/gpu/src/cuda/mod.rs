@@ -11,6 +11,7 @@
 //! | [`port`] | the host's ends of the rings |
 //! | [`kernel`] | load, launch |
 //! | `tables`, `ranges` | sets, shards, routes and memory as the host keeps them: no driver call, tested without a GPU |
+//! | [`types`] | the device code of actor types |
 //! | [`device`] | [`CudaDevice`]: `trait Device` |
 //!
 //! Not yet: a process of its own per GPU, more than one GPU, timers.
@@ -22,6 +23,7 @@ pub mod error;
 pub mod kernel;
 pub mod memory_map;
 pub mod port;
+pub mod types;
 
 mod ranges;
 mod tables;

@@ -1,0 +1,64 @@
+//! Generated device code compiles. Without NVRTC these tests say so and pass; with `RINGFLEET_REQUIRE_NVRTC=1` they fail then.
+
+use ringfleet_gpu::cuda::CudaError;
+use ringfleet_gpu::cuda::compile::{compile, nvrtc_version};
+use ringfleet_gpu::cuda::types::device_types;
+use ringfleet_kernels::{Arch, DeviceType, Geometry, Unit, Variant};
+
+fn can_compile() -> bool {
+    match nvrtc_version() {
+        Ok(_) => true,
+        Err(error) => {
+            assert!(std::env::var_os("RINGFLEET_REQUIRE_NVRTC").is_none(), "RINGFLEET_REQUIRE_NVRTC is set: {error}");
+            println!("not run: {error}");
+            false
+        }
+    }
+}
+
+fn unit(types: &[DeviceType], major: u32) -> Unit {
+    Unit::new(&Geometry::for_multiprocessors(132), Arch { major, minor: 0 }, Variant::default(), types)
+        .expect("a possible geometry")
+}
+
+fn shipped() -> Vec<DeviceType> {
+    device_types(&ringfleet_actors::types()).expect("shipped types have device code")
+}
+
+fn compiles_for(major: u32) {
+    if can_compile() {
+        let cubin = compile(&unit(&shipped(), major)).unwrap_or_else(|error| panic!("sm_{major}0: {error}"));
+        assert!(cubin.starts_with(b"\x7fELF"), "a cubin is an ELF file");
+    }
+}
+
+#[test]
+fn shipped_types_compile_for_ampere() {
+    compiles_for(8);
+}
+
+#[test]
+fn shipped_types_compile_for_hopper() {
+    compiles_for(9);
+}
+
+#[test]
+fn shipped_types_compile_for_blackwell() {
+    compiles_for(10);
+}
+
+#[test]
+fn an_error_of_the_compiler_names_the_file_and_the_line_of_the_user() {
+    if !can_compile() {
+        return;
+    }
+    let mut types = shipped();
+    let counter = types.iter_mut().find(|ty| ty.name == "counter").expect("a shipped type");
+    let whole = counter.text.clone();
+    counter.text = whole.replacen("rf_add(", "no_such_operation(", 1);
+    assert_ne!(counter.text, whole);
+    let Err(CudaError::Compile { log }) = compile(&unit(&types, 9)) else { panic!("it compiled") };
+    let source = include_str!("../../../kernels/actors/src/counter.rs");
+    let line = 1 + source.lines().position(|line| line.contains("self.total += m.amount")).expect("the text");
+    assert!(log.contains(&format!("kernels/actors/src/counter.rs({line})")), "{log}");
+}
