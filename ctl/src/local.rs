@@ -15,7 +15,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -69,6 +69,19 @@ pub struct LocalConfig {
     pub node_args: Vec<String>,
     /// The executable; absent: this one.
     pub executable: Option<PathBuf>,
+    /// Where each process runs, coordinators first; none: all on the loopback interface.
+    pub hosts: Vec<Host>,
+}
+
+/// Where a process runs: something that looks like a machine of its own, such as a network namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The address of the proxy in front of it, where there is one.
+    pub proxy_ip: IpAddr,
+    /// The command that runs a command there, which follows it. It must become that command, not start it.
+    pub wrap: Vec<String>,
 }
 
 impl LocalConfig {
@@ -87,6 +100,7 @@ impl LocalConfig {
             proxied: false,
             node_args: Vec::new(),
             executable: None,
+            hosts: Vec::new(),
         }
     }
 }
@@ -141,6 +155,8 @@ pub struct LocalCluster {
     cluster: String,
     executable: PathBuf,
     die_with_parent: bool,
+    /// What runs a command where each process lives ([`Host::wrap`]).
+    wraps: Vec<Vec<String>>,
     processes: Vec<Process>,
     /// Children of this process, by index of `processes`; `None` if it was not started by this process or has ended.
     children: Vec<Option<Child>>,
@@ -173,14 +189,19 @@ impl LocalCluster {
             cluster: config.cluster.clone(),
             executable,
             die_with_parent: config.die_with_parent,
+            wraps: config.hosts.iter().map(|host| host.wrap.clone()).collect(),
             children: names.iter().map(|_| None).collect(),
             processes: Vec::with_capacity(names.len()),
             stays: false,
         };
         for (at, (kind, name)) in names.into_iter().enumerate() {
-            let (listen, http) = (ports.udp[2 * at], ports.tcp[at]);
-            let proxied = config.proxied && kind == Kind::Node;
-            let advertise = if proxied { ports.udp[2 * at + 1] } else { listen };
+            let (mut listen, mut front, mut http) = (ports.udp[2 * at], ports.udp[2 * at + 1], ports.tcp[at]);
+            if let Some(host) = config.hosts.get(at) {
+                listen.set_ip(host.ip);
+                http.set_ip(host.ip);
+                front.set_ip(host.proxy_ip);
+            }
+            let advertise = if config.proxied && kind == Kind::Node { front } else { listen };
             let log = cluster.folder.join(&name).join("log");
             let args = Vec::new();
             let process = Process { name, kind, listen, advertise, http, pid: None, started_ticks: 0, args, log };
@@ -250,6 +271,7 @@ impl LocalCluster {
             cluster: state.cluster,
             executable,
             die_with_parent: false,
+            wraps: Vec::new(),
             children: state.processes.iter().map(|_| None).collect(),
             processes: state.processes,
             stays: true,
@@ -315,7 +337,14 @@ impl LocalCluster {
         let attempt = format!("starting {}", process.name);
         let io = |error: io::Error| CtlError::failed(&attempt, error);
         let log = fs::OpenOptions::new().create(true).append(true).open(&process.log).map_err(io)?;
-        let mut command = Command::new(&self.executable);
+        let mut command = match self.wraps.get(at).map(Vec::as_slice) {
+            Some([program, args @ ..]) => {
+                let mut wrapped = Command::new(program);
+                wrapped.args(args).arg(&self.executable);
+                wrapped
+            }
+            _ => Command::new(&self.executable),
+        };
         command.args(&process.args).stdin(Stdio::null()).stdout(log.try_clone().map_err(io)?).stderr(log);
         // Its settings are all on its command line.
         command.env_remove("RINGFLEET_LOG").env_remove("RINGFLEET_CONFIG").env_remove("RINGFLEET_CONTEXT");

@@ -7,11 +7,12 @@
 //!          ◀──                    ◀──                       ◀──
 //! ```
 //! To the node every source is one of the proxy's sockets. A cut drops what comes from and goes to some sources, or all of them,
-//! until it is over; nothing is delayed or reordered. QUIC sees loss, then silence, then traffic again.
+//! until it is over; without [`Weather`] nothing is delayed or reordered. QUIC sees loss, then silence, then traffic again.
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -21,6 +22,8 @@ use tokio::net::UdpSocket;
 
 /// The largest datagram there is.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
+/// Datagrams that one proxy delays at a time. Further ones are dropped.
+const LATE_MAX: u64 = 16_384;
 /// Sources that one proxy remembers. Datagrams of further ones are dropped.
 const SOURCES_MAX: usize = 1024;
 
@@ -34,9 +37,33 @@ pub struct UdpProxy {
     _task: Mutex<TaskHandle>,
 }
 
+/// What happens to datagrams on their way, by chance; times a thousand where it is a share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Dropped of those to the target.
+    pub drop_to: u64,
+    /// Dropped of those from the target.
+    pub drop_from: u64,
+    /// Sent twice.
+    pub duplicate: u64,
+    /// Sent with one byte changed.
+    pub corrupt: u64,
+    /// Each is held back by up to this; those that are held back for less overtake.
+    pub delay_max: Duration,
+}
+
+/// Which way a datagram goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    To,
+    From,
+}
+
 #[derive(Debug, Default)]
 struct State {
     sources: Mutex<HashMap<SocketAddr, Arc<Source>>>,
+    weather: Mutex<Weather>,
+    late: AtomicU64,
     forwarded: AtomicU64,
     dropped: AtomicU64,
 }
@@ -88,6 +115,11 @@ impl UdpProxy {
         }
     }
 
+    /// What happens to datagrams of all sources from now on.
+    pub fn set_weather(&self, weather: Weather) {
+        *self.state.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
+    }
+
     /// Datagrams forwarded and dropped so far, both ways.
     pub fn counts(&self) -> (u64, u64) {
         (self.state.forwarded.load(Ordering::Relaxed), self.state.dropped.load(Ordering::Relaxed))
@@ -99,11 +131,49 @@ impl State {
         self.sources.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a datagram and says whether it may pass.
-    fn passes(&self, env: &Env, source: &Source) -> bool {
+    /// Counts a datagram and says what becomes of it: the pauses after which it is sent, one for each time; none: dropped.
+    fn fate(&self, env: &Env, source: &Source, way: Way, datagram: &mut [u8]) -> Vec<Duration> {
+        let weather = *self.weather.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_chance = |permille: u64| permille > 0 && env.random_below(1000) < permille;
         let cut = Instant::from_ns(source.cut_until_ns.load(Ordering::Relaxed)) > env.now();
-        if cut { &self.dropped } else { &self.forwarded }.fetch_add(1, Ordering::Relaxed);
-        !cut
+        let dropped = by_chance(if way == Way::To { weather.drop_to } else { weather.drop_from });
+        let full = !weather.delay_max.is_zero() && self.late.load(Ordering::Relaxed) >= LATE_MAX;
+        if cut || dropped || full {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return Vec::new();
+        }
+        self.forwarded.fetch_add(1, Ordering::Relaxed);
+        if by_chance(weather.corrupt) && !datagram.is_empty() {
+            let at = env.random_below(datagram.len() as u64) as usize;
+            datagram[at] ^= 1 << env.random_below(8);
+        }
+        let times = if by_chance(weather.duplicate) { 2 } else { 1 };
+        let delay_us = weather.delay_max.as_micros() as u64;
+        let delay = || Duration::from_micros(if delay_us == 0 { 0 } else { env.random_below(delay_us) });
+        (0..times).map(|_| delay()).collect()
+    }
+
+    /// Sends a datagram as its fate says; what does not fit is lost, as on a real network.
+    async fn pass<S, F>(self: &Arc<Self>, env: &Env, fate: Vec<Duration>, datagram: &[u8], send: S)
+    where
+        S: Fn(Vec<u8>) -> F + Clone + Send + 'static,
+        F: Future<Output = ()> + Send + 'static,
+    {
+        for pause in fate {
+            let sent = send(datagram.to_vec());
+            if pause.is_zero() {
+                sent.await;
+                continue;
+            }
+            self.late.fetch_add(1, Ordering::Relaxed);
+            let (state, late_env) = (self.clone(), env.clone());
+            let late = async move {
+                late_env.sleep(pause).await;
+                sent.await;
+                state.late.fetch_sub(1, Ordering::Relaxed);
+            };
+            env.spawn("late datagram", late).detach();
+        }
     }
 }
 
@@ -133,10 +203,12 @@ async fn forward(env: Env, front: Arc<UdpSocket>, target: SocketAddr, state: Arc
                 }
             },
         };
-        if state.passes(&env, &source) {
-            // What does not fit is lost, as on a real network.
-            let _ = source.socket.send(&buffer[..bytes]).await;
-        }
+        let fate = state.fate(&env, &source, Way::To, &mut buffer[..bytes]);
+        let send = move |datagram: Vec<u8>| {
+            let source = source.clone();
+            async move { drop(source.socket.send(&datagram).await) }
+        };
+        state.pass(&env, fate, &buffer[..bytes], send).await;
     }
 }
 
@@ -150,7 +222,12 @@ async fn new_source(
     if state.lock().len() >= SOURCES_MAX {
         return Err(io::Error::other("too many sources"));
     }
-    let socket = bind(env, SocketAddr::new(target.ip(), 0))?;
+    let local: IpAddr = match target.ip() {
+        ip if ip.is_loopback() => ip,
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = bind(env, SocketAddr::new(local, 0))?;
     socket.connect(target).await?;
     let source = Arc::new(Source { socket, cut_until_ns: AtomicU64::new(0), back: Mutex::default() });
     let (env_back, front, state_back) = (env.clone(), front.clone(), state.clone());
@@ -159,10 +236,15 @@ async fn new_source(
         let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
         while let Some(source) = weak.upgrade() {
             match source.socket.recv(&mut buffer).await {
-                Ok(bytes) if state_back.passes(&env_back, &source) => {
-                    let _ = front.send_to(&buffer[..bytes], from).await;
+                Ok(bytes) => {
+                    let fate = state_back.fate(&env_back, &source, Way::From, &mut buffer[..bytes]);
+                    let front = front.clone();
+                    let send = move |datagram: Vec<u8>| {
+                        let front = front.clone();
+                        async move { drop(front.send_to(&datagram, from).await) }
+                    };
+                    state_back.pass(&env_back, fate, &buffer[..bytes], send).await;
                 }
-                Ok(_) => {}
                 // The node is not there (yet, or any more).
                 Err(_) => env_back.sleep(Duration::from_millis(1)).await,
             }
@@ -209,5 +291,45 @@ mod tests {
         })
         .expect("a runtime");
         assert_eq!(passed, (vec![b"a1".to_vec(), b"b1".to_vec(), b"b2".to_vec()], (5, 1), 2));
+    }
+
+    #[test]
+    fn weather_drops_one_way_duplicates_corrupts_and_delays() {
+        const SENT: u8 = 40;
+        Env::run_tokio(1, |env| async move {
+            let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+            let node = bind(&env, any).expect("a node");
+            let proxy = UdpProxy::start(&env, any, node.local_addr().expect("bound")).expect("a proxy");
+            let client = bind(&env, any).expect("a client");
+            let mut buffer = [0; 16];
+            let all = async |count: usize, buffer: &mut [u8]| {
+                let mut seen = Vec::new();
+                while seen.len() < count {
+                    let read = env.timeout(LIMIT, node.recv_from(buffer)).await.expect("in time").expect("read");
+                    seen.push((buffer[..read.0].to_vec(), read.1));
+                }
+                seen
+            };
+            proxy.set_weather(Weather { drop_from: 1000, duplicate: 1000, ..Weather::default() });
+            client.send_to(b"x", proxy.addr()).await.expect("sent");
+            let seen = all(2, &mut buffer).await;
+            assert_eq!((&seen[0].0[..], &seen[1].0[..]), (&b"x"[..], &b"x"[..]), "twice");
+            node.send_to(b"lost", seen[0].1).await.expect("sent");
+            proxy.set_weather(Weather { corrupt: 1000, ..Weather::default() });
+            client.send_to(b"x", proxy.addr()).await.expect("sent");
+            let seen = all(1, &mut buffer).await;
+            assert!(seen[0].0 != b"x" && seen[0].0.len() == 1, "one byte differs: {seen:?}");
+            proxy.set_weather(Weather { delay_max: Duration::from_millis(200), ..Weather::default() });
+            for number in 0..SENT {
+                client.send_to(&[number], proxy.addr()).await.expect("sent");
+            }
+            let mut order: Vec<u8> =
+                all(usize::from(SENT), &mut buffer).await.iter().map(|(text, _)| text[0]).collect();
+            assert!(!order.is_sorted(), "forty datagrams in order although each waits for a time of its own");
+            order.sort_unstable();
+            assert!(order.iter().copied().eq(0..SENT), "each once: {order:?}");
+            assert_eq!(proxy.counts(), (2 + u64::from(SENT), 1), "the answer was dropped, nothing else");
+        })
+        .expect("a runtime");
     }
 }

@@ -2,6 +2,8 @@
 
 pub mod actors;
 pub mod cluster;
+pub mod faults;
+pub mod streams;
 
 use ringfleet_actor::TypeDescriptor;
 

@@ -16,7 +16,7 @@ mod chaos;
 mod feed;
 mod leader;
 mod progress;
-mod results;
+pub mod results;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -1,0 +1,28 @@
+//! Short runs of the fault harness; longer ones by `cargo run -p ringfleet-tests --bin faults` (docs/testing.md).
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use ringfleet_tests::faults::{self, Options, plan::Severity};
+
+use crate::support::{BINARY, run};
+
+/// How long faults begin in one run.
+const SPAN: Duration = Duration::from_secs(12);
+
+#[test]
+fn gentle_faults_change_nothing() {
+    run(async |env| -> Result<()> {
+        faults::run(&env, BINARY, &Options::new(1, Severity::Gentle, SPAN)).await?;
+        Ok(())
+    });
+}
+
+#[test]
+fn harsh_faults_lose_what_is_reported_and_nothing_else() {
+    run(async |env| -> Result<()> {
+        let report = faults::run(&env, BINARY, &Options::new(2, Severity::Harsh, SPAN)).await?;
+        ensure!(report.contains("killed"), "no process was killed");
+        Ok(())
+    });
+}
