@@ -69,6 +69,11 @@ pub enum Verb {
     Dev(cmd::dev::DevVerb),
     /// Run a node's agent in the foreground.
     Node(cmd::node::NodeArgs),
+    /// What this machine has for GPUs, what is missing, and how to get it.
+    Doctor(cmd::doctor::DoctorArgs),
+    /// Measure a device of this machine.
+    #[command(subcommand)]
+    Bench(cmd::bench::BenchVerb),
     /// The process of one device; devices that a node does not use. Agents start these processes themselves.
     #[command(subcommand, hide = true)]
     Device(cmd::device::DeviceVerb),

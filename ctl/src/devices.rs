@@ -1,7 +1,8 @@
 //! `--devices`: what a node runs its actors on.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use ringfleet_gpu::CpuDeviceConfig;
 use ringfleet_gpu::process::{GpuConfig, Launch, Wanted};
@@ -90,10 +91,29 @@ pub struct Defaults {
 }
 
 impl DeviceList {
-    /// One part, of threads in the agent's process.
+    /// GPUs if there are any, else threads in the agent's process.
     #[must_use]
-    pub fn threads() -> Self {
-        Self(vec![Part::Cpu(None)])
+    pub fn auto() -> Self {
+        Self(vec![Part::Auto])
+    }
+
+    /// The GPUs that are named one by one.
+    #[must_use]
+    pub fn gpus(&self) -> Vec<u32> {
+        let of = |part: &Part| if let Part::Gpu(list) = part { list.clone() } else { Vec::new() };
+        self.0.iter().flat_map(of).collect()
+    }
+
+    /// The first device. What `auto` finds is a GPU, else threads in a process of their own: a bench is about what agents start.
+    #[must_use]
+    pub fn for_bench(&self, defaults: &Defaults) -> Option<DeviceConfig> {
+        let first = match self.0.first()? {
+            Part::Auto => {
+                usable_gpus(&defaults.program).first().map_or(Part::ProcessCpu(None), |gpu| Part::Gpu(vec![*gpu]))
+            }
+            named => named.clone(),
+        };
+        Self(vec![first]).configs(defaults, Vec::new).into_iter().next()
     }
 
     /// The devices, in order. `gpus` says which GPUs `auto` takes; it is asked at most once.
@@ -142,7 +162,23 @@ fn launch(defaults: &Defaults, args: &[&str], wanted: Wanted) -> (Launch, Wanted
     if let Some(cache) = &defaults.cache {
         all.extend([OsString::from("--cache"), cache.into()]);
     }
-    (Launch { program: defaults.program.clone(), args: all, env: Vec::new(), limit: wanted.limit() }, wanted)
+    // All modules are loaded before the kernel runs: loading beside it would wait for it.
+    let env = vec![("CUDA_MODULE_LOADING".into(), "EAGER".into())];
+    (Launch { program: defaults.program.clone(), args: all, env, limit: wanted.limit() }, wanted)
+}
+
+/// The GPUs that `auto` takes: those that `doctor` finds usable. It is asked in a process of its own, so that this one never loads the
+/// driver; and only where a driver has made its device files.
+#[must_use]
+pub fn usable_gpus(program: &Path) -> Vec<u32> {
+    if !["/dev/nvidiactl", "/dev/dxg"].iter().any(|file| Path::new(file).exists()) {
+        return Vec::new();
+    }
+    let doctor =
+        Command::new(program).args(["doctor", "-o", "json"]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let report = doctor.ok().and_then(|output| serde_json::from_slice::<serde_json::Value>(&output.stdout).ok());
+    let usable = report.and_then(|report| serde_json::from_value(report["usable"].clone()).ok());
+    usable.unwrap_or_default()
 }
 
 #[cfg(test)]

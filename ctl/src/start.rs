@@ -70,6 +70,8 @@ async fn dispatch(app: &App, verb: Verb) -> CtlResult {
         Verb::Demo(args) => cmd::demo::run(app, &args).await,
         Verb::Dev(verb) => cmd::dev::run(app, &verb).await,
         Verb::Node(args) => cmd::node::run(app, args).await,
+        Verb::Doctor(args) => cmd::doctor::run(app, &args),
+        Verb::Bench(verb) => cmd::bench::run(app, &verb),
         Verb::Device(verb) => cmd::device::run(app, &verb),
         Verb::Coordinator(args) => cmd::coordinator::run(app, args).await,
         Verb::Coordinators(verb) => cmd::coordinators::run(app, &verb).await,

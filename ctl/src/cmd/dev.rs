@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::config::ConfigFile;
+use crate::devices::{DeviceList, usable_gpus};
 use crate::error::{CtlError, CtlResult, Exit};
 use crate::http;
 use crate::local::{Kind, LocalCluster, LocalConfig};
@@ -57,6 +58,9 @@ pub struct UpArgs {
     /// Workers of each node's CPU device.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: u16,
+    /// What the nodes run on: auto (each a GPU of its own while there are some, else cpu), or what a node's --devices may say.
+    #[arg(long, value_name = "LIST", default_value = "auto")]
+    pub devices: String,
     /// How long a node's lease lasts.
     #[arg(long, value_name = "MS")]
     pub lease_ms: Option<u32>,
@@ -112,6 +116,7 @@ async fn up(app: &App, args: &UpArgs) -> CtlResult {
             config.coordinators = args.coordinators;
             config.nodes = args.nodes;
             config.workers = args.workers;
+            config.devices = devices(args)?;
             config.lease_ms = args.lease_ms;
             config.log = app.global.log.clone().unwrap_or(config.log);
             LocalCluster::create(&app.env, &config)?
@@ -138,6 +143,18 @@ async fn up(app: &App, args: &UpArgs) -> CtlResult {
     cluster.detach();
     eprintln!("the cluster is ready; context {NAME} is current in {}", path.display());
     print_rows(app, &mut cluster).await
+}
+
+/// What each node runs on.
+fn devices(args: &UpArgs) -> CtlResult<Vec<String>> {
+    let attempt = "starting the local cluster";
+    let list: DeviceList = args.devices.parse().map_err(|cause: String| CtlError::usage(attempt, cause))?;
+    if list != DeviceList::auto() {
+        return Ok(vec![args.devices.clone(); usize::from(args.nodes)]);
+    }
+    let program = std::env::current_exe().map_err(|error| CtlError::failed(attempt, error))?;
+    // The nodes behind the last GPU run on threads.
+    Ok(usable_gpus(&program).into_iter().map(|gpu| format!("gpu:{gpu}")).collect())
 }
 
 async fn down(app: &App, args: &DownArgs) -> CtlResult {

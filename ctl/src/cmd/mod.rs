@@ -3,6 +3,7 @@
 pub mod actor;
 pub mod apply;
 pub mod ask;
+pub mod bench;
 pub mod completions;
 pub mod config;
 pub mod coordinator;
@@ -12,6 +13,7 @@ pub mod demo;
 pub mod describe;
 pub mod dev;
 pub mod device;
+pub mod doctor;
 pub mod get;
 pub mod node;
 pub mod scale;

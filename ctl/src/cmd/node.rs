@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::args::duration;
-use crate::devices::{Defaults, DeviceList};
+use crate::devices::{Defaults, DeviceList, usable_gpus};
 use crate::error::{CtlError, CtlResult, Exit, chain};
 use crate::settings::{self, IdentityFiles, check_dialable};
 
@@ -164,8 +164,8 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
         program,
         cache: flags.cubin_cache.or(from_file.cubin_cache),
     };
-    let list = flags.devices.or(from_file.devices).unwrap_or_else(DeviceList::threads);
-    let devices = list.configs(&defaults, Vec::new);
+    let list = flags.devices.or(from_file.devices).unwrap_or_else(DeviceList::auto);
+    let devices = list.configs(&defaults, || usable_gpus(&defaults.program));
     let own_state = || settings::state_folder().map(|all| all.join(peer.cluster()).join(peer.name()));
     let state = flags.state.or(from_file.state).or_else(own_state);
     Ok(NodeConfig {

@@ -22,6 +22,12 @@ impl HostPart {
         Self { base, bytes }
     }
 
+    /// Its length in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The pointer to the `index`-th `T`. Valid as long as the memory that the part was taken from.
     ///
     /// # Panics

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::ptr;
 
 use cudarc::nvrtc::sys;
+use ringfleet_abi::hash::fnv1a64;
 use ringfleet_kernels::Unit;
 use ringfleet_kernels::source::MAIN_NAME;
 
@@ -107,24 +108,107 @@ unsafe fn log_of(program: sys::nvrtcProgram) -> CudaError {
     CudaError::Compile { log: String::from_utf8_lossy(&log).trim_matches(['\0', '\n']).to_owned() }
 }
 
-/// The cubin of the unit: from `folder` if it has been compiled before by this NVRTC for this driver, else compiled and kept there. A
-/// folder that cannot be read or written costs time, nothing else.
+/// What a kept file ends with: a mark, and the hash of everything before it.
+const SEAL_MARK: &[u8; 8] = b"RFCUBIN1";
+
+fn sealed(cubin: &[u8]) -> Vec<u8> {
+    [cubin, SEAL_MARK, &fnv1a64(cubin).to_le_bytes()].concat()
+}
+
+/// The cubin of a kept file, unless the file is cut short or damaged.
+fn unsealed(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+    let length = bytes.len().checked_sub(16)?;
+    let seal = bytes.split_off(length);
+    let right = &seal[..8] == SEAL_MARK && seal[8..] == fnv1a64(&bytes).to_le_bytes();
+    (right && bytes.starts_with(b"\x7fELF")).then_some(bytes)
+}
+
+/// What `file` holds, or what `make` makes, kept there for the next time. A file that is damaged is made anew. A folder that cannot be
+/// read or written costs time, nothing else.
+fn cached<E>(file: &Path, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<Vec<u8>, E> {
+    if let Some(cubin) = std::fs::read(file).ok().and_then(unsealed) {
+        return Ok(cubin);
+    }
+    let cubin = make()?;
+    // Written beside and renamed, so that nobody ever reads half a file.
+    let part = file.with_extension(format!("{}.part", std::process::id()));
+    let folder = file.parent().unwrap_or(Path::new("."));
+    if std::fs::create_dir_all(folder).is_ok() && std::fs::write(&part, sealed(&cubin)).is_ok() {
+        let _ = std::fs::rename(&part, file);
+    }
+    Ok(cubin)
+}
+
+/// The cubin of the unit: from `folder` if it has been compiled before by this NVRTC for this driver, else compiled and kept there.
 ///
 /// # Errors
 /// Those of [`compile`].
 pub fn compile_cached(unit: &Unit, folder: &Path, driver_version: u32) -> Result<Vec<u8>, CudaError> {
     let (major, minor) = nvrtc_version()?;
-    let file = folder.join(format!("{:016x}-{major}.{minor}-{driver_version}.cubin", unit.cache_key()));
-    if let Ok(cubin) = std::fs::read(&file)
-        && cubin.starts_with(b"\x7fELF")
-    {
-        return Ok(cubin);
+    cached(&folder.join(file_name(unit, (major, minor), driver_version)), || compile(unit))
+}
+
+/// Sources and options are in the unit's key.
+fn file_name(unit: &Unit, (major, minor): (u32, u32), driver_version: u32) -> String {
+    format!("{:016x}-{major}.{minor}-{driver_version}.cubin", unit.cache_key())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use ringfleet_kernels::{Arch, Geometry, Variant};
+
+    use super::*;
+
+    fn cubin(text: &str) -> Vec<u8> {
+        [b"\x7fELF".as_slice(), text.as_bytes()].concat()
     }
-    let cubin = compile(unit)?;
-    // Written beside and renamed, so that nobody ever reads half a file.
-    let part = folder.join(format!("{:016x}-{}.part", unit.cache_key(), std::process::id()));
-    if std::fs::create_dir_all(folder).is_ok() && std::fs::write(&part, &cubin).is_ok() {
-        let _ = std::fs::rename(&part, &file);
+
+    fn made(file: &Path, text: &str) -> Vec<u8> {
+        cached(file, || Ok::<_, Infallible>(cubin(text))).expect("never fails")
     }
-    Ok(cubin)
+
+    #[test]
+    fn a_kept_cubin_is_used_and_a_damaged_one_is_compiled_again() {
+        let folder = std::env::temp_dir().join(format!("ringfleet-cubin-test-{}", std::process::id()));
+        let file = folder.join("x.cubin");
+        assert_eq!(made(&file, "first"), cubin("first"));
+        assert_eq!(made(&file, "second"), cubin("first"), "kept");
+        let whole = std::fs::read(&file).expect("kept");
+        // Cut short, changed in the middle, empty, something else.
+        let mut changed = whole.clone();
+        changed[6] ^= 1;
+        for (n, damaged) in
+            [whole[..whole.len() - 1].to_vec(), changed, Vec::new(), b"no cubin".to_vec()].iter().enumerate()
+        {
+            std::fs::write(&file, damaged).expect("damaged");
+            let text = format!("again {n}");
+            assert_eq!(made(&file, &text), cubin(&text));
+            assert_eq!(made(&file, "not this"), cubin(&text), "kept again");
+        }
+        assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 1, "no halves are left");
+        std::fs::remove_dir_all(&folder).expect("removed");
+        let failed: Result<Vec<u8>, &str> = cached(&file, || Err("no compiler"));
+        assert_eq!(failed, Err("no compiler"));
+        assert!(!file.exists(), "a failure is not kept");
+    }
+
+    #[test]
+    fn the_name_changes_with_source_options_compiler_and_driver() {
+        let unit = |geometry: &Geometry, major| {
+            Unit::new(geometry, Arch { major, minor: 0 }, Variant::default(), &ringfleet_kernels::shipped())
+                .expect("possible")
+        };
+        let geometry = Geometry::for_multiprocessors(132);
+        let base = file_name(&unit(&geometry, 9), (13, 0), 13000);
+        let others = [
+            file_name(&unit(&geometry, 10), (13, 0), 13000),
+            file_name(&unit(&Geometry { batch: 1024, ..geometry }, 9), (13, 0), 13000),
+            file_name(&unit(&geometry, 9), (13, 1), 13000),
+            file_name(&unit(&geometry, 9), (13, 0), 13010),
+        ];
+        assert!(!others.contains(&base), "{base} {others:?}");
+        assert_eq!(file_name(&unit(&geometry, 9), (13, 0), 13000), base);
+    }
 }

@@ -1,4 +1,5 @@
-//! A GPU behind [`Device`] (C2, C3, C4, C6, C7, C9), in the process that drives it.
+//! A GPU behind [`Device`] (C2, C3, C4, C6, C7, C9), in the process that drives it: for tests and benches. Agents have a device process
+//! per GPU ([`crate::process`]).
 //!
 //! * Controls change `Tables`; the copies that follow from them are made beside the running kernel by the copy engine, then the
 //!   version is announced.
@@ -9,7 +10,7 @@
 //!   device time never goes back.
 //! * `pause` is a lease that has ended.
 //!
-//! Not yet: timers (`ctx.after` fails the actor with `timer_full`), the status `actor_failed` (failures are counted), the process of its own.
+//! Not yet: timers (`ctx.after` fails the actor with `timer_full`), the status `actor_failed` (failures are counted).
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -18,24 +19,18 @@ use std::sync::Arc;
 
 use ringfleet_abi::{Control, Envelope, LAYOUT_HASH, Status, WorkerCounters, WorkerIndex};
 use ringfleet_env::Clock;
-use ringfleet_kernels::device_type::RECORD_UNIT_BYTES;
 use ringfleet_kernels::geometry::COUNTERS_STRIDE;
-use ringfleet_kernels::layout::{SetEntry, ShardEntry};
-use ringfleet_kernels::{DeviceType, Geometry, Variant};
+use ringfleet_kernels::{DeviceType, Geometry};
 
 use super::driver::Gpu;
+use super::engine::CudaEngine;
 use super::error::CudaError;
-use super::kernel::Resident;
 use super::memory_map::Capacity;
 use super::port::{self, EgressPort, IngressPort};
-use super::tables::{TableWrite, Tables};
 use crate::device::{Device, Full};
 
 /// How old copied counters may be before they are copied again.
 const COUNTERS_AGE_NS: u64 = 1_000_000;
-/// How long the kernel may take to start and to stop.
-const ANSWER_MS_MAX: u64 = 5_000;
-
 #[derive(Debug, Default)]
 struct Snapshot {
     taken_ns: u64,
@@ -45,8 +40,7 @@ struct Snapshot {
 /// A GPU that runs actors.
 #[derive(Debug)]
 pub struct CudaDevice {
-    resident: Resident,
-    tables: Tables,
+    engine: CudaEngine,
     ingress: IngressPort,
     egress: EgressPort,
     clock: Arc<dyn Clock>,
@@ -75,18 +69,11 @@ impl CudaDevice {
         cache: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CudaError> {
-        let units = capacity.arena_bytes / u64::from(RECORD_UNIT_BYTES);
-        if u32::try_from(units).is_err() {
-            let most = u64::from(u32::MAX) * u64::from(RECORD_UNIT_BYTES);
-            return Err(CudaError::Arena { what: "the arena", needed: capacity.arena_bytes, left: most });
-        }
-        let resident = Resident::new(gpu, geometry, Variant::default(), types, capacity, cache)?;
         let workers = geometry.workers as u16;
-        let record_units = types.iter().map(DeviceType::record_units).collect();
-        let tables = Tables::new(workers, record_units, capacity.sets, capacity.shards, units);
+        let ingress = IngressPort::new(&geometry, capacity.host_ingress_slots);
         let mut device = Self {
-            tables,
-            ingress: IngressPort::new(&geometry, capacity.host_ingress_slots),
+            engine: CudaEngine::start(gpu, geometry, types, capacity, cache, clock.clone(), None)?,
+            ingress,
             egress: EgressPort::new(&geometry),
             clock,
             lease_ns: 0,
@@ -97,52 +84,14 @@ impl CudaDevice {
             stopped: false,
             events: VecDeque::from([Status::Started { workers, layout_hash: LAYOUT_HASH }]),
             snapshot: RefCell::default(),
-            resident,
         };
-        device.announce()?;
-        device.resident.launch()?;
-        device.await_kernel("start", |device| port::device_ns(&device.resident.memory) != 0)?;
         device.calibrate();
         Ok(device)
     }
 
-    fn await_kernel(&self, what: &'static str, done: impl Fn(&Self) -> bool) -> Result<(), CudaError> {
-        let began = self.clock.monotonic_ns();
-        while !done(self) {
-            self.resident.run.is_idle()?;
-            if self.clock.monotonic_ns().saturating_sub(began) > ANSWER_MS_MAX * 1_000_000 {
-                return Err(CudaError::Late { what, millis: ANSWER_MS_MAX });
-            }
-            std::hint::spin_loop();
-        }
-        Ok(())
-    }
-
-    /// Makes the copies that are due and announces the version that they make.
-    fn announce(&mut self) -> Result<(), CudaError> {
-        let Some((writes, version)) = self.tables.take_changes() else { return Ok(()) };
-        let (memory, copy) = (&self.resident.memory, &self.resident.copy);
-        for write in writes {
-            match write {
-                TableWrite::Set(set, entry) => {
-                    memory.sets.write(usize::from(set) * size_of::<SetEntry>(), &[entry], copy)?;
-                }
-                TableWrite::Shards(index, entries) => {
-                    memory.shards.write(index as usize * size_of::<ShardEntry>(), &entries, copy)?;
-                }
-                TableWrite::Routes(table, routes) => {
-                    memory.routes.write(table as usize * routes.len() * 2, &routes, copy)?;
-                }
-                TableWrite::Tags(tags) => memory.tags.write(0, &tags, copy)?,
-            }
-        }
-        port::set_tables_version(memory, version);
-        Ok(())
-    }
-
     /// Tells the kernel wall time and the lease in its own time.
     fn calibrate(&mut self) {
-        let memory = &self.resident.memory;
+        let memory = &self.engine.resident.memory;
         let device_ns = port::device_ns(memory);
         let (now_ns, wall_ms) = (self.clock.monotonic_ns(), self.clock.wall_ms());
         let offset_ns = (wall_ms * 1_000_000).wrapping_sub(device_ns);
@@ -156,7 +105,7 @@ impl CudaDevice {
 
     fn state_event(&mut self) -> Option<Status> {
         if self.stopping {
-            let over = !self.stopped && !matches!(self.resident.run.is_idle(), Ok(false));
+            let over = !self.stopped && !matches!(self.engine.has_ended(), Ok(false));
             self.stopped |= over;
             return over.then_some(Status::Stopped);
         }
@@ -171,10 +120,10 @@ impl CudaDevice {
 
 impl Device for CudaDevice {
     fn push_ingress(&mut self, envelopes: &[Envelope]) -> usize {
-        let memory = &self.resident.memory;
+        let memory = &self.engine.resident.memory;
         let mut taken = 0;
         for envelope in envelopes {
-            if !self.ingress.push(memory, self.tables.worker_of(envelope), envelope) {
+            if !self.ingress.push(memory, self.engine.tables.worker_of(envelope), envelope) {
                 break;
             }
             taken += 1;
@@ -184,11 +133,11 @@ impl Device for CudaDevice {
     }
 
     fn ingress_worker(&self, envelope: &Envelope) -> WorkerIndex {
-        self.tables.worker_of(envelope)
+        self.engine.tables.worker_of(envelope)
     }
 
     fn poll_egress(&mut self, envelopes: &mut [Envelope]) -> usize {
-        self.egress.poll(&self.resident.memory, envelopes)
+        self.egress.poll(&self.engine.resident.memory, envelopes)
     }
 
     fn submit(&mut self, control: Control) -> Result<(), Full> {
@@ -203,9 +152,9 @@ impl Device for CudaDevice {
             }
             Control::Stop => {
                 self.stopping = true;
-                port::set_stop(&self.resident.memory, true);
+                port::set_stop(&self.engine.resident.memory, true);
             }
-            _ => self.tables.submit(control)?,
+            _ => self.engine.tables.submit(control)?,
         }
         Ok(())
     }
@@ -214,14 +163,11 @@ impl Device for CudaDevice {
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
-        if self.announce().is_err() {
+        if self.engine.announce().is_err() {
             // The context is gone: nothing that was promised will be kept, and nothing runs any more.
             self.stopping = true;
         }
-        let memory = &self.resident.memory;
-        if let Some(status) =
-            self.tables.poll(|worker| port::tables_seen(memory, worker), |worker| port::routes_flushed(memory, worker))
-        {
+        if let Some(status) = self.engine.poll_tables() {
             return Some(status);
         }
         self.state_event()
@@ -233,12 +179,12 @@ impl Device for CudaDevice {
             return WorkerCounters::default();
         }
         // Read before the other counters: whatever it acknowledges is in the egress ring already.
-        let ingress_done = port::ingress_done(&self.resident.memory, worker);
+        let ingress_done = port::ingress_done(&self.engine.resident.memory, worker);
         let mut snapshot = self.snapshot.borrow_mut();
         let now_ns = self.clock.monotonic_ns();
         if snapshot.words.is_empty() || now_ns.saturating_sub(snapshot.taken_ns) > COUNTERS_AGE_NS {
-            snapshot.words.resize(self.resident.geometry.workers as usize * words, 0);
-            let (counters, copy) = (&self.resident.memory.counters, &self.resident.copy);
+            snapshot.words.resize(self.engine.resident.geometry.workers as usize * words, 0);
+            let (counters, copy) = (&self.engine.resident.memory.counters, &self.engine.resident.copy);
             // A context that is gone leaves the last counters standing.
             let _ = counters.read(0, &mut snapshot.words, copy);
             snapshot.taken_ns = now_ns;
@@ -249,14 +195,6 @@ impl Device for CudaDevice {
     }
 
     fn workers(&self) -> u16 {
-        self.resident.geometry.workers as u16
-    }
-}
-
-impl Drop for CudaDevice {
-    fn drop(&mut self) {
-        // Freeing memory waits for the kernel, so it is told to end first.
-        port::set_stop(&self.resident.memory, true);
-        let _ = self.await_kernel("stop", |device| !matches!(device.resident.run.is_idle(), Ok(false)));
+        self.engine.workers()
     }
 }

@@ -5,6 +5,7 @@
 
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
+use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use cudarc::driver::sys;
 
 use super::error::CudaError;
 use crate::host_memory::HostPart;
+use crate::process::shared::SharedMap;
 
-fn check(call: &'static str, result: sys::CUresult) -> Result<(), CudaError> {
+pub(crate) fn check(call: &'static str, result: sys::CUresult) -> Result<(), CudaError> {
     if result == sys::CUresult::CUDA_SUCCESS {
         return Ok(());
     }
@@ -43,6 +45,8 @@ pub struct Gpu {
     pub capability: (u32, u32),
     /// The driver's version, such as 13000.
     pub driver_version: u32,
+    /// Its UUID, as all tools of the driver write it: `GPU-...`.
+    pub uuid: String,
 }
 
 // SAFETY: a context may be used by any thread that makes it current, which every call here does first.
@@ -56,14 +60,10 @@ impl Gpu {
     /// # Errors
     /// [`CudaError::Missing`] without a driver; the driver's own words otherwise.
     pub fn open(ordinal: u32) -> Result<Arc<Self>, CudaError> {
-        // SAFETY: only looks for the library.
-        if !unsafe { sys::is_culib_present() } {
-            return Err(CudaError::Missing { library: "libcuda.so", hint: "it comes with the NVIDIA driver" });
-        }
+        initialise()?;
         // SAFETY: plain calls of the driver with pointers to locals that live through the call; the name's buffer has the
         // length that is told.
         unsafe {
-            check("cuInit", sys::cuInit(0))?;
             let mut device = 0;
             check("cuDeviceGet", sys::cuDeviceGet(&raw mut device, ordinal as i32))?;
             let mut name = [0; 128];
@@ -87,7 +87,8 @@ impl Gpu {
             check("cuDriverGetVersion", sys::cuDriverGetVersion(&raw mut version))?;
             let mut context = ptr::null_mut();
             check("cuDevicePrimaryCtxRetain", sys::cuDevicePrimaryCtxRetain(&raw mut context, device))?;
-            let gpu = Self { device, context, name, multiprocessors, capability, driver_version: version as u32 };
+            let uuid = uuid_of(device)?;
+            let gpu = Self { device, context, name, multiprocessors, capability, driver_version: version as u32, uuid };
             gpu.make_current()?;
             Ok(Arc::new(gpu))
         }
@@ -103,6 +104,60 @@ impl Gpu {
     }
 }
 
+impl Gpu {
+    /// Memory of the GPU in bytes: all, and what nobody uses.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn memory_bytes(&self) -> Result<(u64, u64), CudaError> {
+        self.make_current()?;
+        let (mut free, mut total) = (0, 0);
+        // SAFETY: pointers to locals.
+        check("cuMemGetInfo", unsafe { sys::cuMemGetInfo_v2(&raw mut free, &raw mut total) })?;
+        Ok((total as u64, free as u64))
+    }
+
+    /// UUIDs of the other GPUs that this process sees and whose memory this one can reach.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn peers(&self) -> Result<Vec<String>, CudaError> {
+        super::look::peers_of(self.device)
+    }
+}
+
+/// Loads and initialises the driver.
+///
+/// # Errors
+/// [`CudaError::Missing`] without a driver; its own words otherwise.
+pub fn initialise() -> Result<(), CudaError> {
+    // SAFETY: only looks for the library.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(CudaError::Missing { library: "libcuda.so", hint: "it comes with the NVIDIA driver" });
+    }
+    // SAFETY: no arguments that point anywhere.
+    check("cuInit", unsafe { sys::cuInit(0) })
+}
+
+/// GPUs that this process sees. After [`initialise`].
+///
+/// # Errors
+/// The driver's.
+pub fn device_count() -> Result<u32, CudaError> {
+    let mut count = 0;
+    // SAFETY: a pointer to a local.
+    check("cuDeviceGetCount", unsafe { sys::cuDeviceGetCount(&raw mut count) })?;
+    Ok(count.max(0) as u32)
+}
+
+pub(crate) fn uuid_of(device: sys::CUdevice) -> Result<String, CudaError> {
+    let mut uuid = sys::CUuuid { bytes: [0; 16] };
+    // SAFETY: a pointer to a local.
+    check("cuDeviceGetUuid", unsafe { sys::cuDeviceGetUuid_v2(&raw mut uuid, device) })?;
+    let hex: String = uuid.bytes.iter().map(|byte| format!("{:02x}", *byte as u8)).collect();
+    Ok(format!("GPU-{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}
+
 impl Drop for Gpu {
     fn drop(&mut self) {
         // SAFETY: pairs with the retain in `open`. An error here has nobody to be told to.
@@ -116,6 +171,19 @@ pub struct DeviceMemory {
     gpu: Arc<Gpu>,
     address: u64,
     bytes: usize,
+    /// What is mapped there, and over how many bytes, if it can be handed to other processes.
+    mapped: Option<(sys::CUmemGenericAllocationHandle, usize)>,
+}
+
+/// What memory that other processes can map is asked for with.
+fn shareable_prop(gpu: &Gpu) -> sys::CUmemAllocationProp {
+    // SAFETY: a struct of numbers and one pointer that may be null.
+    let mut prop: sys::CUmemAllocationProp = unsafe { std::mem::zeroed() };
+    prop.type_ = sys::CUmemAllocationType::CU_MEM_ALLOCATION_TYPE_PINNED;
+    prop.requestedHandleTypes = sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    prop.location.type_ = sys::CUmemLocationType::CU_MEM_LOCATION_TYPE_DEVICE;
+    prop.location.id = gpu.device;
+    prop
 }
 
 impl DeviceMemory {
@@ -130,10 +198,69 @@ impl DeviceMemory {
         // SAFETY: the pointer is to a local; the memset covers what was just allocated.
         unsafe {
             check("cuMemAlloc", sys::cuMemAlloc_v2(&raw mut address, bytes))?;
-            let memory = Self { gpu: gpu.clone(), address, bytes };
+            let memory = Self { gpu: gpu.clone(), address, bytes, mapped: None };
             check("cuMemsetD8", sys::cuMemsetD8_v2(address, 0, bytes))?;
             check("cuCtxSynchronize", sys::cuCtxSynchronize())?;
             Ok(memory)
+        }
+    }
+
+    /// Allocates `bytes` that other processes can map, by a descriptor ([`DeviceMemory::export`]): whole units of the driver's
+    /// granularity, usually 2 MiB.
+    ///
+    /// # Errors
+    /// The driver's; nothing is left behind then.
+    pub fn shareable(gpu: &Arc<Gpu>, bytes: usize) -> Result<Self, CudaError> {
+        gpu.make_current()?;
+        let prop = shareable_prop(gpu);
+        let granularity = sys::CUmemAllocationGranularity_flags::CU_MEM_ALLOC_GRANULARITY_RECOMMENDED;
+        let (mut unit, mut handle, mut address) = (0, 0, 0);
+        // SAFETY: pointers to locals. What has been made is given back when a later step fails: `release` and `free` below.
+        unsafe {
+            check(
+                "cuMemGetAllocationGranularity",
+                sys::cuMemGetAllocationGranularity(&raw mut unit, &raw const prop, granularity),
+            )?;
+            let size = bytes.max(16).next_multiple_of(unit.max(1));
+            check("cuMemCreate", sys::cuMemCreate(&raw mut handle, size, &raw const prop, 0))?;
+            let reserved = check("cuMemAddressReserve", sys::cuMemAddressReserve(&raw mut address, size, 0, 0, 0));
+            if let Err(error) = reserved {
+                let _ = sys::cuMemRelease(handle);
+                return Err(error);
+            }
+            let access = sys::CUmemAccessDesc {
+                location: prop.location,
+                flags: sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+            };
+            let mapped = check("cuMemMap", sys::cuMemMap(address, size, 0, handle, 0));
+            if let Err(error) = mapped {
+                let _ = (sys::cuMemAddressFree(address, size), sys::cuMemRelease(handle));
+                return Err(error);
+            }
+            // From here on dropping it gives everything back.
+            let memory = Self { gpu: gpu.clone(), address, bytes: size, mapped: Some((handle, size)) };
+            check("cuMemSetAccess", sys::cuMemSetAccess(address, size, &raw const access, 1))?;
+            check("cuMemsetD8", sys::cuMemsetD8_v2(address, 0, size))?;
+            check("cuCtxSynchronize", sys::cuCtxSynchronize())?;
+            Ok(memory)
+        }
+    }
+
+    /// A descriptor by which another process can map this memory; `None` if it is not shareable.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn export(&self) -> Result<Option<OwnedFd>, CudaError> {
+        let Some((handle, _)) = self.mapped else { return Ok(None) };
+        let kind = sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+        let mut file: i32 = -1;
+        // SAFETY: the driver writes one int, a new descriptor that is ours.
+        unsafe {
+            check(
+                "cuMemExportToShareableHandle",
+                sys::cuMemExportToShareableHandle((&raw mut file).cast(), handle, kind, 0),
+            )?;
+            Ok(Some(OwnedFd::from_raw_fd(file)))
         }
     }
 
@@ -198,8 +325,19 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new`, freed once. `cuMemFree` waits for kernels, so devices stop theirs before.
-        let _ = unsafe { sys::cuMemFree_v2(self.address) };
+        // SAFETY: allocated by `new` or `shareable`, freed once. `cuMemFree` waits for kernels, so devices stop theirs before.
+        unsafe {
+            match self.mapped {
+                None => {
+                    let _ = sys::cuMemFree_v2(self.address);
+                }
+                Some((handle, size)) => {
+                    let _ = sys::cuMemUnmap(self.address, size);
+                    let _ = sys::cuMemAddressFree(self.address, size);
+                    let _ = sys::cuMemRelease(handle);
+                }
+            }
+        }
     }
 }
 
@@ -207,10 +345,58 @@ impl Drop for DeviceMemory {
 /// reached through raw pointers and atomics.
 #[derive(Debug)]
 pub struct PinnedMemory {
-    _gpu: Arc<Gpu>,
     host: *mut u8,
     device: u64,
     bytes: usize,
+    owner: PinnedBy,
+}
+
+/// Who gives pinned memory back.
+#[derive(Debug)]
+enum PinnedBy {
+    /// It was allocated, in this GPU's context.
+    Allocation { _gpu: Arc<Gpu> },
+    /// It is a part of a registered mapping.
+    Part { _of: Arc<RegisteredMap> },
+}
+
+/// Memory shared with another process that the GPU reads and writes, too.
+#[derive(Debug)]
+pub struct RegisteredMap {
+    device: u64,
+    map: Arc<SharedMap>,
+    _gpu: Arc<Gpu>,
+}
+
+impl RegisteredMap {
+    /// Registers the whole mapping with the driver.
+    ///
+    /// # Errors
+    /// The driver's: too little memory may be locked, for example.
+    pub fn new(gpu: &Arc<Gpu>, map: &Arc<SharedMap>) -> Result<Arc<Self>, CudaError> {
+        gpu.make_current()?;
+        let (host, bytes) = map.whole();
+        let flags = sys::CU_MEMHOSTREGISTER_PORTABLE | sys::CU_MEMHOSTREGISTER_DEVICEMAP;
+        let mut device = 0;
+        // SAFETY: the mapping is ours, of that length, and kept by the value that unregisters it.
+        unsafe {
+            check("cuMemHostRegister", sys::cuMemHostRegister_v2(host.cast(), bytes, flags))?;
+            let registered =
+                check("cuMemHostGetDevicePointer", sys::cuMemHostGetDevicePointer_v2(&raw mut device, host.cast(), 0));
+            if let Err(error) = registered {
+                let _ = sys::cuMemHostUnregister(host.cast());
+                return Err(error);
+            }
+        }
+        Ok(Arc::new(Self { device, map: map.clone(), _gpu: gpu.clone() }))
+    }
+}
+
+impl Drop for RegisteredMap {
+    fn drop(&mut self) {
+        // SAFETY: registered by `new`, unregistered once, before the mapping goes.
+        let _ = unsafe { sys::cuMemHostUnregister(self.map.whole().0.cast()) };
+    }
 }
 
 // SAFETY: plain memory; who may touch what is the business of the rings and pages laid into it.
@@ -231,7 +417,8 @@ impl PinnedMemory {
         unsafe {
             let flags = sys::CU_MEMHOSTALLOC_PORTABLE | sys::CU_MEMHOSTALLOC_DEVICEMAP;
             check("cuMemHostAlloc", sys::cuMemHostAlloc(&raw mut host, bytes, flags))?;
-            let mut memory = Self { _gpu: gpu.clone(), host: host.cast(), device: 0, bytes };
+            let owner = PinnedBy::Allocation { _gpu: gpu.clone() };
+            let mut memory = Self { host: host.cast(), device: 0, bytes, owner };
             ptr::write_bytes(memory.host, 0, bytes);
             check("cuMemHostGetDevicePointer", sys::cuMemHostGetDevicePointer_v2(&raw mut memory.device, host, 0))?;
             Ok(memory)
@@ -244,6 +431,17 @@ impl PinnedMemory {
         self.device
     }
 
+    /// A part of memory that is shared with another process.
+    #[must_use]
+    pub fn part_of(map: &Arc<RegisteredMap>, part: &HostPart) -> Self {
+        Self {
+            host: part.at::<u8>(0),
+            device: map.device + map.map.offset_of(part),
+            bytes: part.bytes(),
+            owner: PinnedBy::Part { _of: map.clone() },
+        }
+    }
+
     /// The host's view.
     #[inline]
     #[must_use]
@@ -254,8 +452,10 @@ impl PinnedMemory {
 
 impl Drop for PinnedMemory {
     fn drop(&mut self) {
-        // SAFETY: allocated by `new`, freed once.
-        let _ = unsafe { sys::cuMemFreeHost(self.host.cast()) };
+        if let PinnedBy::Allocation { .. } = self.owner {
+            // SAFETY: allocated by `new`, freed once.
+            let _ = unsafe { sys::cuMemFreeHost(self.host.cast()) };
+        }
     }
 }
 
@@ -284,6 +484,11 @@ impl Stream {
             sys::cuStreamCreate(&raw mut stream, sys::CUstream_flags::CU_STREAM_NON_BLOCKING as u32)
         })?;
         Ok(Self { gpu: gpu.clone(), stream })
+    }
+
+    /// For calls that only one module makes.
+    pub(crate) fn raw(&self) -> sys::CUstream {
+        self.stream
     }
 
     /// Waits until everything queued is done.

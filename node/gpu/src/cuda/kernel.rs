@@ -13,6 +13,7 @@ use super::compile::compile_cached;
 use super::driver::{Gpu, Module, Stream};
 use super::error::CudaError;
 use super::memory_map::{Capacity, MemoryMap};
+use crate::process::shared::SharedMap;
 
 /// A device's kernel with its memory.
 #[derive(Debug)]
@@ -46,6 +47,22 @@ impl Resident {
         capacity: &Capacity,
         cache: &Path,
     ) -> Result<Self, CudaError> {
+        Self::with_shared(gpu, geometry, variant, types, capacity, cache, None)
+    }
+
+    /// As [`Resident::new`]; what the host shares with the device is a part of `shared`, if there is one.
+    ///
+    /// # Errors
+    /// Whatever is missing or does not fit.
+    pub fn with_shared(
+        gpu: Arc<Gpu>,
+        geometry: Geometry,
+        variant: Variant,
+        types: &[DeviceType],
+        capacity: &Capacity,
+        cache: &Path,
+        shared: Option<&Arc<SharedMap>>,
+    ) -> Result<Self, CudaError> {
         let arch = Arch { major: gpu.capability.0, minor: gpu.capability.1 };
         let unit = Unit::new(&geometry, arch, variant, types)?;
         let cubin = compile_cached(&unit, cache, gpu.driver_version)?;
@@ -62,7 +79,7 @@ impl Resident {
             return Err(CudaError::Grid { blocks, resident });
         }
         let (run, copy) = (Stream::new(&gpu)?, Stream::new(&gpu)?);
-        let memory = MemoryMap::new(&gpu, &geometry, capacity)?;
+        let memory = MemoryMap::new(&gpu, &geometry, capacity, shared)?;
         Ok(Self { memory, module, run, copy, geometry, shared_bytes, gpu })
     }
 

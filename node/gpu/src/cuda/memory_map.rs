@@ -8,9 +8,10 @@ use ringfleet_kernels::device_type::RECORD_UNIT_BYTES;
 use ringfleet_kernels::geometry::COUNTERS_STRIDE;
 use ringfleet_kernels::layout::{DevicePage, HostPage, Params, SetEntry, ShardEntry};
 
-use super::driver::{DeviceMemory, Gpu, PinnedMemory};
+use super::driver::{DeviceMemory, Gpu, PinnedMemory, RegisteredMap};
 use super::error::CudaError;
 use crate::host_memory::{HostMemory, HostPart};
+use crate::process::shared::SharedMap;
 
 /// Sizes that do not change the device code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,26 +80,33 @@ unsafe impl HostMemory for MemoryMap {
 }
 
 impl MemoryMap {
-    /// Allocates and zeroes everything.
+    /// Allocates and zeroes everything. What the host shares with the device is a part of `shared`, or allocated, too.
     ///
     /// # Errors
     /// The driver's, if there is not enough memory.
-    pub fn new(gpu: &Arc<Gpu>, geometry: &Geometry, capacity: &Capacity) -> Result<Self, CudaError> {
+    pub fn new(
+        gpu: &Arc<Gpu>,
+        geometry: &Geometry,
+        capacity: &Capacity,
+        shared: Option<&Arc<SharedMap>>,
+    ) -> Result<Self, CudaError> {
         let slot = size_of::<Envelope>();
         let workers = geometry.workers as usize;
         let rows = (workers + 1) * geometry.row_words() as usize * 4;
         let tag_slots = (capacity.sets as usize * 2).next_power_of_two();
         let device = |bytes: usize| DeviceMemory::new(gpu, bytes);
+        // What other GPUs of the node write, and records that may move to them.
+        let shareable = |bytes: usize| DeviceMemory::shareable(gpu, bytes);
         let spill_slots = workers * geometry.spill_slots as usize;
-        let rings = device(workers * workers * geometry.ring_slots as usize * slot)?;
-        let tails = device(rows)?;
-        let heads = device(rows)?;
+        let rings = shareable(workers * workers * geometry.ring_slots as usize * slot)?;
+        let tails = shareable(rows)?;
+        let heads = shareable(rows)?;
         let ingress = device(workers * geometry.ingress_slots as usize * slot)?;
         let spill = device(spill_slots * slot)?;
         let spill_live = device(spill_slots * 8)?;
         let spill_free = device(spill_slots * 4)?;
         let saves = device(workers * geometry.save_words() as usize * 4)?;
-        let arena = device(usize::try_from(capacity.arena_bytes).unwrap_or(usize::MAX))?;
+        let arena = shareable(usize::try_from(capacity.arena_bytes).unwrap_or(usize::MAX))?;
         let sets = device(capacity.sets as usize * size_of::<SetEntry>())?;
         let shards = device(capacity.shards as usize * size_of::<ShardEntry>())?;
         let routes = device(2 * capacity.shards as usize * 2)?;
@@ -106,10 +114,19 @@ impl MemoryMap {
         let counters = device(workers * COUNTERS_STRIDE as usize)?;
         let profile = device(workers * 64)?;
         let device_page = device(size_of::<DevicePage>())?;
-        let host_page = PinnedMemory::new(gpu, size_of::<HostPage>())?;
-        let host_ingress = PinnedMemory::new(gpu, capacity.host_ingress_slots as usize * slot)?;
-        let host_dest = PinnedMemory::new(gpu, capacity.host_ingress_slots as usize * 4)?;
-        let egress = PinnedMemory::new(gpu, workers * geometry.egress_slots as usize * slot)?;
+        let [host_page, host_ingress, host_dest, egress] = match shared {
+            Some(map) => {
+                let registered = RegisteredMap::new(gpu, map)?;
+                [map.host_page(), map.host_ingress(), map.host_dest(), map.egress()]
+                    .map(|part| PinnedMemory::part_of(&registered, &part))
+            }
+            None => [
+                PinnedMemory::new(gpu, size_of::<HostPage>())?,
+                PinnedMemory::new(gpu, capacity.host_ingress_slots as usize * slot)?,
+                PinnedMemory::new(gpu, capacity.host_ingress_slots as usize * 4)?,
+                PinnedMemory::new(gpu, workers * geometry.egress_slots as usize * slot)?,
+            ],
+        };
         let params = Params {
             arena: arena.address(),
             rings: rings.address(),

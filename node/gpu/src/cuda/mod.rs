@@ -13,18 +13,28 @@
 //! | `tables`, `ranges` | sets, shards, routes and memory as the host keeps them: no driver call, tested without a GPU |
 //! | [`types`] | the device code of actor types |
 //! | [`device`] | [`CudaDevice`]: `trait Device` |
+//! | [`look`], [`doctor`] | what a machine has, without making a context; what is missing |
+//! | [`baseline`] | what a launch costs without all this |
+//! | `engine` | a running kernel with its tables |
+//! | [`device`] | [`CudaDevice`]: `trait Device`, in one process |
+//! | [`served`] | the same kernel in a device process |
 //!
-//! Not yet: a process of its own per GPU, more than one GPU, timers.
+//! Not yet: more than one GPU, timers.
 
+pub mod baseline;
 pub mod compile;
 pub mod device;
+pub mod doctor;
 pub mod driver;
 pub mod error;
 pub mod kernel;
+pub mod look;
 pub mod memory_map;
 pub mod port;
 pub mod types;
+pub mod served;
 
+mod engine;
 mod ranges;
 mod tables;
 

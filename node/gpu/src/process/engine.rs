@@ -14,6 +14,7 @@ use ringfleet_abi::{Control, Envelope, Status, WorkerIndex};
 use ringfleet_env::Clock;
 use ringfleet_kernels::layout::HostPage;
 
+pub(crate) use super::rings::Broken as Unbelievable;
 use super::rings::Broken;
 use super::shared::SharedMap;
 use crate::cpu::CpuDevice;

@@ -17,6 +17,10 @@ use super::rings::{Receiver, Sender};
 use super::shared::SharedMap;
 use crate::config::CpuDeviceConfig;
 use crate::cpu::CpuDevice;
+use crate::cuda::CudaError;
+use crate::cuda::driver::Gpu;
+use crate::cuda::memory_map::Capacity;
+use crate::cuda::served::{GpuEngine, device_code, facts};
 
 /// How long the agent may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -123,7 +127,20 @@ fn serve_device(
                 CpuDevice::start(&config, types, clock.clone()).map_err(|error| ServeError::Start(chain(&error)))?;
             run(CpuEngine::new(map.clone(), device, clock), &map, socket)
         }
-        Role::Gpu { .. } => Err(ServeError::Start("no GPU".into())),
+        Role::Gpu { ordinal, cache } => {
+            let wrong = |error: CudaError| ServeError::Start(error.to_string());
+            let gpu = Gpu::open(*ordinal).map_err(wrong)?;
+            let hello = Hello::new(facts(&gpu).map_err(wrong)?, types, |ty| device_code(ty).is_some());
+            let Some((setup, map)) = shake_hands(socket, hello, &*clock)? else { return Ok(()) };
+            let Plan::Gpu { arena_bytes, sets, shards } = setup.plan else { return Err(ServeError::Confused) };
+            if !GpuEngine::fits(&gpu, &map) {
+                return Err(ServeError::Start("the shared memory is not of this GPU's sizes".into()));
+            }
+            let host_ingress_slots = setup.shape.host_ingress_slots;
+            let capacity = Capacity { arena_bytes, sets, shards, host_ingress_slots };
+            let engine = GpuEngine::start(gpu, types, &capacity, cache, clock, map.clone()).map_err(wrong)?;
+            run(engine, &map, socket)
+        }
     }
 }
 

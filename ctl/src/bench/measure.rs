@@ -1,0 +1,245 @@
+//! The measurements, in the order of the table.
+
+use ringfleet_abi::{Envelope, Flags, KeySpace, WorkerCounters};
+use ringfleet_actor::Message;
+use ringfleet_actors::counter::Add;
+use ringfleet_actors::echo::{Ping, Pong};
+use ringfleet_actors::hop::Step;
+
+use super::Row;
+use super::rig::{BenchError, Rig};
+
+/// What is measured, and how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Populations of the throughput, in the order measured.
+    pub actors: Vec<u64>,
+    /// About how long each throughput takes.
+    pub millis: u64,
+    /// Asks that are timed, one after another.
+    pub asks: u32,
+    /// Messages that go in and come out.
+    pub through: u64,
+    /// Hops of one message through an idle device.
+    pub hops: u32,
+}
+
+impl Plan {
+    /// For a device that handles about so many messages a second.
+    #[must_use]
+    pub fn for_rate(per_second: u64) -> Self {
+        let large = per_second >= 1_000_000_000;
+        Self {
+            actors: if large {
+                vec![1 << 10, 16 << 10, 128 << 10, 1 << 20, 4 << 20, 16 << 20]
+            } else {
+                vec![1 << 10, 16 << 10, 128 << 10, 1 << 20]
+            },
+            millis: if large { 500 } else { 1000 },
+            asks: if large { 20_000 } else { 2_000 },
+            through: per_second.clamp(1_000_000, 16_000_000),
+            hops: if large { 20_000 } else { 2_000 },
+        }
+    }
+}
+
+/// Asks before the timed ones.
+const WARM_UP: u32 = 500;
+/// How long a measurement may take.
+const LIMIT_NS: u64 = 60_000_000_000;
+/// Steps of a message in the run that finds out how fast the device is.
+const PILOT_MESSAGES: u64 = 4_000_000;
+
+/// Measures; `note` is told what begins.
+///
+/// # Errors
+/// [`BenchError`]: what is left cannot be measured.
+pub fn run(rig: &mut Rig, plan: &Plan, mut note: impl FnMut(&str)) -> Result<Vec<Row>, BenchError> {
+    let mut rows = Vec::new();
+    note("asks, one after another");
+    rows.push(asks(rig, plan.asks)?);
+    note("hops of one message");
+    rows.push(idle_hop(rig, plan.hops)?);
+    note("tells in");
+    rows.push(ingress(rig, plan.through)?);
+    note("asks in and answers out");
+    rows.push(through(rig, plan.through)?);
+    for &actors in &plan.actors {
+        note(&format!("{actors} actors"));
+        match throughput(rig, actors, plan.millis) {
+            Ok(row) => rows.push(row),
+            // What is larger does not fit either.
+            Err(BenchError::NoRoom { .. }) => {
+                rows.push(Row::rate("throughput", actors, 0, 0.0, "the device has no room for them".into()));
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(rows)
+}
+
+fn dense(count: u64) -> KeySpace {
+    KeySpace::Dense { count }
+}
+
+/// What was counted since, compared with what has to come out.
+fn check(before: &WorkerCounters, after: &WorkerCounters, handled: u64) -> String {
+    let did = after.handled - before.handled;
+    if did != handled {
+        return format!("{did} handled, {handled} had to be");
+    }
+    if after.dead_total() != before.dead_total() {
+        return format!("{} dead-lettered", after.dead_total() - before.dead_total());
+    }
+    if after.in_flight() != 0 {
+        return format!("{} left in flight", after.in_flight());
+    }
+    "ok".into()
+}
+
+fn asks(rig: &mut Rig, count: u32) -> Result<Row, BenchError> {
+    const ACTORS: u64 = 10_000;
+    let before = rig.deploy("echo", dense(ACTORS), 0)?;
+    let mut times_us = Vec::with_capacity(count as usize);
+    let mut wrong = None;
+    let mut out = [Envelope::default(); 16];
+    for number in 1..=count + WARM_UP {
+        let value = u64::from(number);
+        let message = rig.message(value * 7919 % ACTORS, number, &Ping { value });
+        let began_ns = rig.now_ns();
+        if rig.device.push_ingress(&[message]) != 1 {
+            wrong = Some("the ring has no room for one ask".to_owned());
+            break;
+        }
+        let mut got = 0;
+        rig.until("an answer", 5_000_000_000, |rig| {
+            got = rig.device.poll_egress(&mut out);
+            got != 0
+        })?;
+        let took_ns = rig.now_ns() - began_ns;
+        let answer = Pong::from_envelope(&out[0]).filter(|_| got == 1 && out[0].flags().has(Flags::REPLY));
+        if answer.is_none_or(|pong| pong.value != value) || out[0].to_key != message.from_key {
+            wrong = Some(format!("a wrong answer to ask {number}"));
+            break;
+        }
+        if number > WARM_UP {
+            times_us.push(took_ns as f64 / 1e3);
+        }
+    }
+    let after = rig.settled()?;
+    let counted = check(&before, &after, u64::from(count + WARM_UP));
+    rig.withdraw()?;
+    Ok(Row::times("ask round trip", Some(ACTORS), times_us, wrong.unwrap_or(counted)))
+}
+
+fn idle_hop(rig: &mut Rig, hops: u32) -> Result<Row, BenchError> {
+    const ACTORS: u64 = 4096;
+    let before = rig.deploy("hop", dense(ACTORS), 0)?;
+    let step = rig.message(0, 0, &Step { seed: 7, actors: ACTORS as u32, ttl: hops - 1 });
+    let began_ns = rig.now_ns();
+    let taken = rig.device.push_ingress(&[step]);
+    let goal = before.handled + u64::from(hops);
+    rig.until("the last hop", LIMIT_NS, |rig| rig.device.total().handled >= goal)?;
+    let took_ns = rig.now_ns() - began_ns;
+    let after = rig.settled()?;
+    let counted = check(&before, &after, u64::from(hops));
+    rig.withdraw()?;
+    let mean = took_ns as f64 / 1e3 / f64::from(hops);
+    let check = if taken == 1 { counted } else { "no room for one message".into() };
+    let mut row = Row::times("idle hop (mean)", Some(ACTORS), vec![mean], check);
+    (row.count, row.p99_us) = (u64::from(hops), None);
+    Ok(row)
+}
+
+/// Pushes `count` messages that `make` makes, taking what comes out; gives the nanoseconds until the last was taken and what came out.
+fn push_all(rig: &mut Rig, count: u64, mut make: impl FnMut(&Rig, u64) -> Envelope) -> Result<(u64, u64), BenchError> {
+    const BATCH: usize = 1024;
+    let mut batch = Vec::with_capacity(BATCH);
+    let (mut made, mut out) = (0, 0);
+    let began_ns = rig.now_ns();
+    let end_ns = began_ns + LIMIT_NS;
+    loop {
+        while batch.len() < BATCH && made < count {
+            let message = make(rig, made);
+            batch.push(message);
+            made += 1;
+        }
+        let taken = rig.device.push_ingress(&batch);
+        batch.drain(..taken);
+        out += rig.drain() as u64;
+        if batch.is_empty() && made == count {
+            return Ok((rig.now_ns() - began_ns, out));
+        }
+        if taken == 0 && rig.now_ns() >= end_ns {
+            return Err(BenchError::Late { what: "room in the device".into(), seconds: LIMIT_NS / 1_000_000_000 });
+        }
+    }
+}
+
+fn ingress(rig: &mut Rig, count: u64) -> Result<Row, BenchError> {
+    const ACTORS: u64 = 128 << 10;
+    let before = rig.deploy("counter", dense(ACTORS), 0)?;
+    let (took_ns, _) = push_all(rig, count, |rig, n| rig.message(n * 7919 % ACTORS, 0, &Add { amount: 1 }))?;
+    let after = rig.settled()?;
+    let counted = check(&before, &after, count);
+    rig.withdraw()?;
+    Ok(Row::rate("tells in, one thread", ACTORS, count, count as f64 * 1e9 / took_ns as f64, counted))
+}
+
+fn through(rig: &mut Rig, count: u64) -> Result<Row, BenchError> {
+    const ACTORS: u64 = 128 << 10;
+    let before = rig.deploy("echo", dense(ACTORS), 0)?;
+    let began_ns = rig.now_ns();
+    let (_, mut out) = push_all(rig, count, |rig, n| rig.message(n * 7919 % ACTORS, 1, &Ping { value: n }))?;
+    rig.until("the last answer", LIMIT_NS, |rig| {
+        out += rig.drain() as u64;
+        out >= count
+    })?;
+    let took_ns = rig.now_ns() - began_ns;
+    let after = rig.settled()?;
+    let mut counted = check(&before, &after, count);
+    if out != count {
+        counted = format!("{out} answers to {count} asks");
+    }
+    rig.withdraw()?;
+    Ok(Row::rate("asks in and answers out, one thread", ACTORS, count, count as f64 * 1e9 / took_ns as f64, counted))
+}
+
+/// One message in flight per actor, random targets, dense keys.
+fn throughput(rig: &mut Rig, actors: u64, millis: u64) -> Result<Row, BenchError> {
+    let before = rig.deploy("hop", dense(actors), 0)?;
+    let (_, per_second) = flight(rig, actors, (PILOT_MESSAGES / actors).clamp(8, 4096) as u32)?;
+    let steps = (per_second * millis as f64 / 1e3 / actors as f64).clamp(8.0, 4e9) as u32;
+    let pilot = rig.settled()?;
+    let (_, per_second) = flight(rig, actors, steps)?;
+    let after = rig.settled()?;
+    let mut counted = check(&pilot, &after, actors * u64::from(steps));
+    let resident = after.activations - before.activations;
+    // Every actor was told something, so each is resident.
+    if counted == "ok" && resident != actors {
+        counted = format!("{resident} of {actors} actors are resident");
+    }
+    rig.withdraw()?;
+    Ok(Row::rate("throughput", actors, actors * u64::from(steps), per_second, counted))
+}
+
+/// Gives every actor one message that makes `steps` steps, and waits for the last. The rate is that of the time in which all of them
+/// are in flight: from the last push to nine tenths of all steps.
+fn flight(rig: &mut Rig, actors: u64, steps: u32) -> Result<(u64, f64), BenchError> {
+    let before = rig.device.total().handled;
+    let goal = before + actors * u64::from(steps);
+    push_all(rig, actors, |rig, n| rig.message(n, 0, &Step { seed: n, actors: actors as u32, ttl: steps - 1 }))?;
+    let (began_ns, began) = (rig.now_ns(), rig.device.total().handled);
+    let nine_tenths = before + actors * u64::from(steps) / 10 * 9;
+    let mut handled = began;
+    rig.until("the messages in flight", LIMIT_NS, |rig| {
+        handled = rig.device.total().handled;
+        handled >= nine_tenths
+    })?;
+    let (ended_ns, ended) = (rig.now_ns(), handled);
+    rig.until("the last message", LIMIT_NS, |rig| rig.device.total().handled >= goal)?;
+    // A device that was done before the last push: all of it, then.
+    let seconds = (ended_ns - began_ns).max(1) as f64 / 1e9;
+    Ok((goal - before, (ended - began) as f64 / seconds))
+}

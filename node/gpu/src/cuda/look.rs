@@ -1,0 +1,221 @@
+//! What a machine has for GPUs, as far as it can be seen without making a context: for `doctor` and for choosing devices.
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+
+use cudarc::driver::sys;
+use libloading::Library;
+use serde::{Deserialize, Serialize};
+
+use super::compile::nvrtc_version;
+use super::driver::{check, device_count, initialise, uuid_of};
+use super::error::CudaError;
+
+/// A GPU, without a context in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuSeen {
+    /// As the CUDA driver counts.
+    pub ordinal: u32,
+    /// Its name.
+    pub name: String,
+    /// Its UUID, by which all tools of the driver agree.
+    pub uuid: String,
+    /// Multiprocessors.
+    pub multiprocessors: u32,
+    /// Compute capability.
+    pub capability: (u32, u32),
+    /// All of its memory.
+    pub memory_bytes: u64,
+    /// Whether its memory can be handed to other processes as descriptors.
+    pub shareable: bool,
+    /// UUIDs of the GPUs whose memory it can reach.
+    pub peers: Vec<String>,
+    /// NVLinks that are up; absent if NVML is not there to be asked.
+    pub nvlinks: Option<u32>,
+}
+
+/// What was found. A text stands for what is missing, in the words of whoever did not find it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The CUDA version of the driver, such as (13, 0).
+    pub driver: Result<(u32, u32), String>,
+    /// The release of the driver, such as 580.95.05; NVML knows it.
+    pub release: Option<String>,
+    /// NVRTC's version.
+    pub nvrtc: Result<(u32, u32), String>,
+    /// Whether NVSHMEM's host library can be loaded.
+    pub nvshmem: Result<(), String>,
+    /// Whether NVML can be loaded.
+    pub nvml: Result<(), String>,
+    /// The GPUs that this process sees.
+    pub gpus: Vec<GpuSeen>,
+    /// Memory that may be locked, in bytes; absent: any.
+    pub memlock_bytes: Option<u64>,
+    /// Descriptors that may be open; absent: any.
+    pub files: Option<u64>,
+}
+
+/// The names under which NVSHMEM's host library is looked for.
+const NVSHMEM_NAMES: &[&str] = &["libnvshmem_host.so.3", "libnvshmem_host.so"];
+const NVML_NAMES: &[&str] = &["libnvidia-ml.so.1", "libnvidia-ml.so"];
+
+/// Looks at this machine.
+#[must_use]
+pub fn look() -> Seen {
+    let limit = |resource| rustix::process::getrlimit(resource).current;
+    let nvml = Nvml::open();
+    let driver = driver_version();
+    let mut gpus = Vec::new();
+    let driver = driver.and_then(|version| {
+        gpus = see_gpus(nvml.as_ref().ok())?;
+        Ok(version)
+    });
+    Seen {
+        driver: driver.map_err(|error| error.to_string()),
+        release: nvml.as_ref().ok().and_then(Nvml::release),
+        nvrtc: nvrtc_version().map_err(|error| error.to_string()),
+        nvshmem: open_any(NVSHMEM_NAMES).map(drop),
+        nvml: nvml.map(drop),
+        gpus,
+        memlock_bytes: limit(rustix::process::Resource::Memlock),
+        files: limit(rustix::process::Resource::Nofile),
+    }
+}
+
+fn open_any(names: &[&str]) -> Result<Library, String> {
+    let mut last = String::new();
+    for name in names {
+        // SAFETY: a library of the vendor's; its initialisers only set up its own data.
+        match unsafe { Library::new(*name) } {
+            Ok(library) => return Ok(library),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(last)
+}
+
+fn driver_version() -> Result<(u32, u32), CudaError> {
+    initialise()?;
+    let mut version = 0;
+    // SAFETY: a pointer to a local.
+    check("cuDriverGetVersion", unsafe { sys::cuDriverGetVersion(&raw mut version) })?;
+    Ok((version as u32 / 1000, version as u32 % 1000 / 10))
+}
+
+fn see_gpus(nvml: Option<&Nvml>) -> Result<Vec<GpuSeen>, CudaError> {
+    (0..device_count()?).map(|ordinal| see_gpu(ordinal, nvml)).collect()
+}
+
+fn see_gpu(ordinal: u32, nvml: Option<&Nvml>) -> Result<GpuSeen, CudaError> {
+    use sys::CUdevice_attribute::{
+        CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR,
+        CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT,
+    };
+    let (mut device, mut bytes, mut name) = (0, 0, [0; 128]);
+    // SAFETY: pointers to locals; the name's buffer has the length that is told.
+    let name = unsafe {
+        check("cuDeviceGet", sys::cuDeviceGet(&raw mut device, ordinal as i32))?;
+        check("cuDeviceTotalMem", sys::cuDeviceTotalMem_v2(&raw mut bytes, device))?;
+        check("cuDeviceGetName", sys::cuDeviceGetName(name.as_mut_ptr(), name.len() as i32, device))?;
+        CStr::from_ptr(name.as_ptr()).to_string_lossy().into_owned()
+    };
+    let attribute = |attribute| {
+        let mut value = 0;
+        // SAFETY: a pointer to a local.
+        check("cuDeviceGetAttribute", unsafe { sys::cuDeviceGetAttribute(&raw mut value, attribute, device) })?;
+        Ok::<u32, CudaError>(value as u32)
+    };
+    let uuid = uuid_of(device)?;
+    Ok(GpuSeen {
+        ordinal,
+        name,
+        multiprocessors: attribute(CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        capability: (
+            attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            attribute(CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        ),
+        memory_bytes: bytes as u64,
+        shareable: attribute(CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED)? != 0,
+        peers: peers_of(device)?,
+        nvlinks: nvml.and_then(|nvml| nvml.nvlinks(&uuid)),
+        uuid,
+    })
+}
+
+/// UUIDs of the other GPUs that this process sees and whose memory this one can reach.
+pub(crate) fn peers_of(device: sys::CUdevice) -> Result<Vec<String>, CudaError> {
+    let mut peers = Vec::new();
+    for ordinal in 0..device_count()? {
+        let (mut other, mut reaches) = (0, 0);
+        // SAFETY: pointers to locals; the driver is initialised.
+        unsafe {
+            check("cuDeviceGet", sys::cuDeviceGet(&raw mut other, ordinal as i32))?;
+            if other == device {
+                continue;
+            }
+            check("cuDeviceCanAccessPeer", sys::cuDeviceCanAccessPeer(&raw mut reaches, device, other))?;
+        }
+        if reaches != 0 {
+            peers.push(uuid_of(other)?);
+        }
+    }
+    Ok(peers)
+}
+
+/// The management library, initialised. Optional everywhere.
+struct Nvml(Library);
+
+/// The most links of one GPU that are looked at.
+const NVLINKS_MAX: c_uint = 18;
+
+impl Nvml {
+    fn open() -> Result<Self, String> {
+        let nvml = Self(open_any(NVML_NAMES)?);
+        // SAFETY: the function of this name takes nothing and returns a number, in every version of the library.
+        let code = unsafe { nvml.0.get::<unsafe extern "C" fn() -> c_int>(b"nvmlInit_v2\0").map(|init| init()) };
+        match code {
+            Ok(0) => Ok(nvml),
+            Ok(code) => Err(format!("nvmlInit answers {code}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn release(&self) -> Option<String> {
+        let mut text = [0 as c_char; 80];
+        // SAFETY: the function writes at most the length that it is told, with a zero at the end.
+        unsafe {
+            type Get = unsafe extern "C" fn(*mut c_char, c_uint) -> c_int;
+            let get = self.0.get::<Get>(b"nvmlSystemGetDriverVersion\0").ok()?;
+            let got = get(text.as_mut_ptr(), text.len() as c_uint) == 0;
+            got.then(|| CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
+        }
+    }
+
+    /// NVLinks of a GPU that are up. By UUID: NVML counts GPUs in another order than CUDA, and sees more.
+    fn nvlinks(&self, uuid: &str) -> Option<u32> {
+        let uuid = std::ffi::CString::new(uuid).ok()?;
+        let mut device: *mut c_void = std::ptr::null_mut();
+        // SAFETY: the functions have had these types in every version of the library; pointers are to locals.
+        unsafe {
+            type ByUuid = unsafe extern "C" fn(*const c_char, *mut *mut c_void) -> c_int;
+            type LinkState = unsafe extern "C" fn(*mut c_void, c_uint, *mut c_uint) -> c_int;
+            let by_uuid = self.0.get::<ByUuid>(b"nvmlDeviceGetHandleByUUID\0").ok()?;
+            let state = self.0.get::<LinkState>(b"nvmlDeviceGetNvLinkState\0").ok()?;
+            if by_uuid(uuid.as_ptr(), &raw mut device) != 0 {
+                return None;
+            }
+            let is_up = |link: &c_uint| {
+                let mut active = 0;
+                state(device, *link, &raw mut active) == 0 && active == 1
+            };
+            Some((0..NVLINKS_MAX).filter(is_up).count() as u32)
+        }
+    }
+}
+
+impl Drop for Nvml {
+    fn drop(&mut self) {
+        // SAFETY: as in `open`; pairs with its call.
+        let _ = unsafe { self.0.get::<unsafe extern "C" fn() -> c_int>(b"nvmlShutdown\0").map(|end| end()) };
+    }
+}
