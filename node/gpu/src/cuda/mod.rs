@@ -12,7 +12,6 @@
 //! | [`kernel`] | load, launch |
 //! | `tables`, `ranges` | sets, shards, routes and memory as the host keeps them: no driver call, tested without a GPU |
 //! | [`types`] | the device code of actor types |
-//! | [`device`] | [`CudaDevice`]: `trait Device` |
 //! | [`look`], [`doctor`] | what a machine has, without making a context; what is missing |
 //! | [`baseline`] | what a launch costs without all this |
 //! | `engine` | a running kernel with its tables |
@@ -31,8 +30,8 @@ pub mod kernel;
 pub mod look;
 pub mod memory_map;
 pub mod port;
-pub mod types;
 pub mod served;
+pub mod types;
 
 mod engine;
 mod ranges;
