@@ -17,12 +17,12 @@ static constexpr u32 FAULT_NONE = 0, FAULT_BAD_MESSAGE = 1, FAULT_OVERFLOW = 2, 
                      FAULT_TIMER_FULL = 8, FAULT_USER = 9;
 
 // How the target of a send is known.
-static constexpr u32 TO_TAG = 0, TO_SET = 1;
+static constexpr u32 TO_TAG = 0, TO_SET = 1, TO_TIMER = 2;
 
 struct Outgoing {
     Envelope envelope;
     u32 how;
-    u32 detail; // the tag of the target's set
+    u32 detail; // the tag of the target's set; the delay of a timer
 };
 
 template <u32 MAX> struct Ctx {
@@ -30,7 +30,8 @@ template <u32 MAX> struct Ctx {
     u64 hlc; // stamp of this handling
     u32 sends = 0;
     u32 fault = FAULT_NONE;
-    bool stopped = false;
+    u32 timers = 0; // of the sends
+    bool stopped = false, replied = false;
     Outgoing out[MAX > 0 ? MAX : 1];
 
     RF_FN Ctx(const Envelope &incoming, u64 stamp) : message(incoming), hlc(stamp) {}
@@ -45,11 +46,16 @@ template <u32 MAX> struct Ctx {
     }
     template <class M> RF_FN void reply(u16 kind, const M &body) {
         const u32 ask = flags_of(message) & RINGFLEET_FLAG_ASK;
+        replied = true;
         send(TO_SET, 0, message.from_set, message.from_key, kind, ask ? RINGFLEET_FLAG_REPLY : 0, body);
     }
-    // Workers of a GPU have no timers yet, so there is never room for one.
     template <class M> RF_FN void after(u32 delay_ms, u16 kind, const M &body) {
-        fault = delay_ms > RINGFLEET_TIMER_DELAY_MS_MAX ? FAULT_DELAY_TOO_LONG : FAULT_TIMER_FULL;
+        if (delay_ms > RINGFLEET_TIMER_DELAY_MS_MAX) {
+            fault = FAULT_DELAY_TOO_LONG;
+            return;
+        }
+        send(TO_TIMER, delay_ms, message.to_set, message.to_key, kind, 0, body);
+        timers++;
     }
 
   private:

@@ -5,12 +5,12 @@
 #include "rf_types.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) ringfleet_device(const __grid_constant__ Params p) {
-    extern __shared__ __align__(128) unsigned char memory[];
+    extern __shared__ __align__(128) unsigned char block_memory[];
     // The host refuses a kernel that was built from another contract before it sends anything.
     if (blockIdx.x == WORKERS) {
-        run_router(p, *reinterpret_cast<RouterShared *>(memory));
+        run_router(p, *reinterpret_cast<RouterShared *>(block_memory));
     } else {
-        run_worker(p, *reinterpret_cast<Shared *>(memory), blockIdx.x);
+        run_worker(p, *reinterpret_cast<Shared *>(block_memory), blockIdx.x);
     }
 }
 

@@ -1,9 +1,9 @@
 // From a key to its shard (C1) and to its actor's record. Fixed for ever; see kernels/abi/src/{hash,keyspace}.rs.
 //
-// A record is 16 bytes of header and the state. Dense sets index records directly. Hashed sets probe a shard's records
-// linearly from the key's home; the complement of the key stands in the header, 0 means free, and the one key whose
-// complement is 0 has a record of its own behind the table. Only the owner worker touches a shard; two lanes of it may
-// claim the same free record, so claiming is a compare-and-swap.
+// A record is 16 bytes of header and the state. Dense sets index records directly. Behind the records of a hashed shard lie
+// its keys, 8 bytes for each record: the complement of the key, 0 means free, and the one key whose complement is 0 has a
+// record of its own behind the others. Keys are probed in groups of four, one sector, from the key's home group on. Only the
+// owner worker touches a shard; two lanes of it may claim the same free place, so claiming is a compare-and-swap.
 #pragma once
 #include "shared.cuh"
 
@@ -32,25 +32,65 @@ RF_FN bool shard_of(const SetEntry &set, u64 key, u64 mixed, u32 &shard) {
 }
 
 struct alignas(16) RecordHeader {
-    u64 key; // complement of the key; hashed sets only
-    u64 hlc; // last stamp | flags; 0: no actor yet
+    u64 generation; // of the actor: how often it has stopped or started anew; what its timers belong to
+    u64 hlc;        // last stamp | flags; 0: no actor yet
 };
 static constexpr u64 RECORD_FAILED = 1ull << 63;  // failed, and stays so
 static constexpr u64 RECORD_STOPPED = 1ull << 62; // stopped: the next message activates it anew, above this stamp
 static_assert(HLC_MAX < RECORD_STOPPED, "flags and stamp share a word");
 
-// The record of `key` in a hashed shard, from the home record `at` on, whose key word is `found`; 0 if the table is full.
-RF_FN u64 probe(u64 shard_base, u32 capacity, u32 record_bytes, u64 key, u64 at, u64 found) {
-    const u64 wanted = ~key, end = shard_base + (u64)capacity * record_bytes;
-    for (u32 tries = 0; tries < capacity; tries++) {
-        if (found == wanted) return at;
-        if (found == 0) {
-            found = atomicCAS(reinterpret_cast<unsigned long long *>(at), 0ull, (unsigned long long)wanted);
-            if (found == 0 || found == wanted) return at;
+static constexpr u32 KEY_GROUP = 4;
+
+struct KeyGroup {
+    u64 keys[KEY_GROUP];
+};
+
+RF_FN KeyGroup load_group(u64 keys, u32 group) {
+    const ulonglong2 a = load_keys(reinterpret_cast<const void *>(keys + (u64)group * sizeof(KeyGroup)));
+    const ulonglong2 b = load_keys(reinterpret_cast<const void *>(keys + (u64)group * sizeof(KeyGroup) + 16));
+    return {{a.x, a.y, b.x, b.y}};
+}
+
+// Where `wanted` stands in the group, or where the group is free first: 0 to 3; 4: neither.
+RF_FN u32 place_in_group(const KeyGroup &group, u64 wanted, bool &free) {
+    u32 place = KEY_GROUP;
+    free = false;
+#pragma unroll
+    for (u32 k = KEY_GROUP; k-- > 0;)
+        if (group.keys[k] == 0) {
+            place = k;
+            free = true;
         }
-        at += record_bytes;
-        if (at == end) at = shard_base;
-        found = *reinterpret_cast<volatile u64 *>(at);
+#pragma unroll
+    for (u32 k = 0; k < KEY_GROUP; k++)
+        if (group.keys[k] == wanted) {
+            place = k;
+            free = false;
+        }
+    return place;
+}
+
+// The index of the record of `wanted` in a hashed shard, claimed if it has none, from the group `at` on; `capacity` if the shard
+// is full. Places are never given back, so whoever looks for the same key looks at the same
+// places, and finds them taken in the same order.
+RF_FN u32 probe(u64 keys, u32 capacity, u64 wanted, u32 at) {
+    const u32 groups = capacity / KEY_GROUP;
+    KeyGroup group = load_group(keys, at);
+    for (u32 tries = 0; tries < groups;) {
+        bool free;
+        const u32 place = place_in_group(group, wanted, free);
+        if (place < KEY_GROUP) {
+            const u32 index = at * KEY_GROUP + place;
+            if (!free) return index;
+            unsigned long long *word = reinterpret_cast<unsigned long long *>(keys) + index;
+            const u64 found = atomicCAS(word, 0ull, (unsigned long long)wanted);
+            if (found == 0 || found == wanted) return index;
+            group = load_group(keys, at); // another lane was first, with another key
+            continue;
+        }
+        at = at + 1 == groups ? 0 : at + 1;
+        group = load_group(keys, at);
+        tries++;
     }
-    return 0;
+    return capacity;
 }

@@ -38,8 +38,31 @@ RF_FN void store_system(u32 *p, u32 v) {
 RF_FN void store_system(u64 *p, u64 v) {
     asm volatile("st.relaxed.sys.global.u64 [%0],%1;" ::"l"(p), "l"(v) : "memory");
 }
+RF_FN u32 load_acquire(const u32 *p) {
+    u32 v;
+    asm volatile("ld.acquire.gpu.global.u32 %0,[%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
+RF_FN u32 load_acquire_system(const u32 *p) {
+    u32 v;
+    asm volatile("ld.acquire.sys.global.u32 %0,[%1];" : "=r"(v) : "l"(p) : "memory");
+    return v;
+}
 RF_FN void fence_gpu() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 RF_FN void fence_system() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
+
+// Positions of rings between workers: other GPUs write and read them too, where there are any.
+#if RF_DEVICES > 1
+RF_FN u32 load_peer(const u32 *p) { return load_system(p); }
+RF_FN u32 load_peer_acquire(const u32 *p) { return load_acquire_system(p); }
+RF_FN void store_peer(u32 *p, u32 v) { store_system(p, v); }
+RF_FN void fence_peer() { fence_system(); }
+#else
+RF_FN u32 load_peer(const u32 *p) { return load_relaxed(p); }
+RF_FN u32 load_peer_acquire(const u32 *p) { return load_acquire(p); }
+RF_FN void store_peer(u32 *p, u32 v) { store_relaxed(p, v); }
+RF_FN void fence_peer() { fence_gpu(); }
+#endif
 
 // 16 bytes from global to shared memory without registers; past L1, so never stale.
 RF_FN void copy_async_16(void *shared, const void *global) {
@@ -48,6 +71,9 @@ RF_FN void copy_async_16(void *shared, const void *global) {
 }
 RF_FN void copy_async_wait() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 RF_FN void prefetch_l2(const void *p) { asm volatile("prefetch.global.L2 [%0];" ::"l"(p)); }
+
+// 16 bytes past L1, which may hold what another lane has replaced.
+RF_FN ulonglong2 load_keys(const void *p) { return __ldcg(reinterpret_cast<const ulonglong2 *>(p)); }
 
 RF_FN u64 timer_ns() {
     u64 v;

@@ -5,6 +5,7 @@
 RF_FN const SetEntry *sets_of(const Params &p) { return reinterpret_cast<const SetEntry *>(p.sets); }
 RF_FN const ShardEntry *shards_of(const Params &p) { return reinterpret_cast<const ShardEntry *>(p.shards); }
 RF_FN char *arena_of(const Params &p) { return reinterpret_cast<char *>(p.arena); }
+RF_FN u64 record_address(const Params &p, u32 record) { return p.arena + (u64)record * RECORD_UNIT; }
 
 // The header half of a staged message.
 struct Head {
@@ -41,66 +42,74 @@ RF_FN KnownShard *shard_here(Shared &s, u32 index) {
     }
 }
 
-// Where a message's actor should be: its record, or of a hashed set its home record.
+// A fired timer in the batch; anywhere else the flag is refused. Its `from_key` is the generation that it belongs to.
+static constexpr u32 FLAG_FIRED = RINGFLEET_FLAG_SPARE;
+
+// What an envelope of this version may have in its bits.
+RF_FN bool bits_are_sane(u32 bits) {
+    return (bits & RINGFLEET_LEN_MASK) <= RINGFLEET_PAYLOAD_BYTES_MAX &&
+           (bits >> RINGFLEET_SLOTS_SHIFT & RINGFLEET_SLOTS_MASK) == 0 &&
+           !(bits >> RINGFLEET_FLAGS_SHIFT & RINGFLEET_FLAG_SPARE);
+}
+
+RF_FN bool is_control(u32 bits) {
+    return bits >> RINGFLEET_FLAGS_SHIFT & (RINGFLEET_FLAG_MARKER | RINGFLEET_FLAG_CONTROL);
+}
+
+// Whether message `j` came through the ingress.
+RF_FN bool is_ingress(const Shared &s, u32 j) { return j - s.in_from[INGRESS] < s.in_take[INGRESS]; }
+
+// Where a message's actor is, or of a hashed set where to look for it.
 struct Home {
-    u32 record; // in units, or NO_RECORD + why there is none
-    u32 group;  // by which it is grouped
-    bool hashed; // the record is where probing begins
-    u64 wanted;  // its key word
+    u32 record;  // in units, or NO_RECORD + why there is none
+    u32 bucket;  // by which it is grouped
+    u32 group;   // of its shard's keys, where probing begins
+    u64 keys;    // of its shard; 0: the record is known
 };
 
 RF_FN Home find_home(const Params &p, Shared &s, u32 j) {
     const Head h = head_of(s, j);
     Home home = {};
-    home.wanted = ~h.to_key;
-    const u32 flags = h.bits >> RINGFLEET_FLAGS_SHIFT;
-    if (flags & (RINGFLEET_FLAG_MARKER | RINGFLEET_FLAG_CONTROL)) {
+    if (is_control(h.bits) && j >= s.timers_take) {
         home.record = IS_CONTROL;
         return home;
     }
-#if RF_HLC
-    if (h.hlc > s.limit_hlc) {
-        home.record = NO_RECORD + RINGFLEET_DEAD_STAMP_AHEAD;
-        return home;
-    }
-#endif
+    u32 dead = NONE, shard, index;
+    KnownShard *here = nullptr;
     const SetEntry *set = set_of(s, h.to_set);
-    if (set == nullptr) {
-        home.record = NO_RECORD + RINGFLEET_DEAD_NO_SUCH_SET;
-        return home;
-    }
-    const u64 mixed = set->dense ? 0 : mix64(h.to_key);
-    u32 shard, index;
-    if (!shard_of(*set, h.to_key, mixed, shard)) {
-        home.record = NO_RECORD + RINGFLEET_DEAD_NO_SUCH_KEY;
-        return home;
-    }
-    KnownShard *here = shard_here(s, set->route_base + shard);
-    if (here == nullptr) {
-        home.record = NO_RECORD + RINGFLEET_DEAD_NOT_RESIDENT;
-        return home;
-    }
-    if (h.from_set == RINGFLEET_SET_CLIENT && here->closed && (here->opened == 0 || j < here->opened)) {
-        home.record = NO_RECORD + RINGFLEET_DEAD_OVERLOADED; // refused as busy: nothing overtakes what was refused before (C3)
+    const u64 mixed = set == nullptr || set->dense ? 0 : mix64(h.to_key);
+    if (set == nullptr) dead = RINGFLEET_DEAD_NO_SUCH_SET;
+    else if (!shard_of(*set, h.to_key, mixed, shard)) dead = RINGFLEET_DEAD_NO_SUCH_KEY;
+    else if ((here = shard_here(s, set->route_base + shard)) == nullptr) dead = RINGFLEET_DEAD_NOT_RESIDENT;
+    if (here != nullptr && h.from_set == RINGFLEET_SET_CLIENT && here->closed && (here->opened == 0 || j < here->opened))
+        dead = RINGFLEET_DEAD_OVERLOADED; // refused as busy: nothing overtakes what was refused before (C3)
+    else if (!bits_are_sane(h.bits) && j >= s.timers_take) dead = RINGFLEET_DEAD_BAD_MESSAGE;
+#if RF_HLC
+    else if (h.hlc > s.limit_hlc && j >= s.timers_take) dead = RINGFLEET_DEAD_STAMP_AHEAD;
+#endif
+    if (dead != NONE) {
+        home.record = NO_RECORD + dead;
         return home;
     }
     if (set->dense) {
         index = (u32)(h.to_key - (u64)shard * set->keys_per_shard);
-        home.group = (u32)h.to_key;
+        home.bucket = (u32)h.to_key & (BUCKETS - 1);
     } else {
-        home.hashed = ~h.to_key != 0;
-        index = ~h.to_key == 0 ? here->capacity : (u32)mixed & (here->capacity - 1);
-        home.group = (u32)(mixed >> 7);
+        index = here->capacity;
+        home.bucket = (u32)(mixed >> 7) & (BUCKETS - 1);
+        if (~h.to_key != 0) {
+            home.keys = record_address(p, here->base + here->keys);
+            home.group = ((u32)mixed & (here->capacity - 1)) / KEY_GROUP;
+            index = 0;
+        }
     }
     home.record = here->base + index * set->record_units;
     return home;
 }
 
-RF_FN u64 record_address(const Params &p, u32 record) { return p.arena + (u64)record * RECORD_UNIT; }
-
 // Gate markers of this batch, before its messages are resolved: a message behind a marker is not refused.
-RF_SLOW void look_for_gate_markers(Shared &s, const Params &p) {
-    for (u32 k = threadIdx.x; k < s.in_take[INGRESS]; k += THREADS) {
+RF_SLOW void look_for_gate_markers(Shared &s, Team team) {
+    for (u32 k = threadIdx.x; k < s.in_take[INGRESS]; k += team.size) {
         const u32 j = s.in_from[INGRESS] + k;
         const Head h = head_of(s, j);
         if (!(h.bits >> RINGFLEET_FLAGS_SHIFT & RINGFLEET_FLAG_MARKER) || h.to_set == RINGFLEET_SET_NONE) continue;
@@ -111,11 +120,11 @@ RF_SLOW void look_for_gate_markers(Shared &s, const Params &p) {
         atomicMax(&here->opened, j + 1);
         s.gates = 1;
     }
-    __syncthreads();
+    team.sync();
 }
 
-// The shard is full for message `j`. If a client sent it, later ones of clients are refused until a gate marker comes (C3).
-RF_SLOW void close_gate(const Params &p, Shared &s, u32 j) {
+// The shard takes no more for message `j`. If a client sent it, later ones of clients are refused until a gate marker comes (C3).
+RF_SLOW void close_gate(Shared &s, u32 j) {
     const Head h = head_of(s, j);
     if (h.from_set != RINGFLEET_SET_CLIENT) return;
     const SetEntry *set = set_of(s, h.to_set);
@@ -125,8 +134,8 @@ RF_SLOW void close_gate(const Params &p, Shared &s, u32 j) {
     s.gates = 1;
 }
 
-// Whether a client's message of this batch stands behind one that found its shard full.
-RF_SLOW bool behind_a_refusal(Shared &s, const Params &p, u32 j) {
+// Whether a client's message of this batch stands behind one that its shard did not take.
+RF_SLOW bool behind_a_refusal(Shared &s, u32 j) {
     const Head h = head_of(s, j);
     if (h.from_set != RINGFLEET_SET_CLIENT) return false;
     const SetEntry *set = set_of(s, h.to_set);
@@ -136,8 +145,8 @@ RF_SLOW bool behind_a_refusal(Shared &s, const Params &p, u32 j) {
 }
 
 // Behind a batch: what its markers and refusals leave of the gates.
-RF_SLOW void settle_gates(Shared &s) {
-    for (u32 i = threadIdx.x; i < SHARDS_KNOWN; i += THREADS) {
+RF_SLOW void settle_gates(Shared &s, Team team) {
+    for (u32 i = threadIdx.x; i < SHARDS_KNOWN; i += team.size) {
         KnownShard &known = s.shards[i];
         if (known.full_from != NONE) known.closed = 1;
         else if (known.opened != 0) known.closed = 0;
@@ -147,11 +156,8 @@ RF_SLOW void settle_gates(Shared &s) {
     if (threadIdx.x == 0) s.gates = 0;
 }
 
-// Every thread resolves its messages and hangs them into the chain of their bucket. A bucket may hold several actors: that
-// costs time, never order. Chains are in no order; rank_of() and next_in_order() read the order off the batch indices, which
-// follow the rings.
-//
-// The key words of hashed records are loaded for all messages of a thread before the first is looked at.
+// Hangs a message into the chain of its bucket. A bucket may hold several actors: that costs time, never order. Chains are in
+// no order; rank_of() reads the order off the batch indices, which follow the rings.
 RF_FN void group_message(Shared &s, u32 j, u32 record, u32 bucket) {
     s.record[j] = record;
     if (record < NO_RECORD) {
@@ -165,51 +171,37 @@ RF_FN void group_message(Shared &s, u32 j, u32 record, u32 bucket) {
     }
 }
 
-// The record of a hashed set's message whose home record belongs to another key, or to none.
-RF_SLOW u32 probe_message(const Params &p, Shared &s, u32 j, u64 found) {
+// The record of a hashed set's message that is not in its home group.
+RF_SLOW u32 probe_message(Shared &s, u32 j, u64 keys, u32 group, u32 first_record) {
     const Head h = head_of(s, j);
     const SetEntry &set = *set_of(s, h.to_set);
     u32 shard;
     shard_of(set, h.to_key, mix64(h.to_key), shard);
-    const KnownShard &here = *shard_here(s, set.route_base + shard);
-    const u64 at = probe(record_address(p, here.base), here.capacity, set.record_units * RECORD_UNIT, h.to_key,
-                         record_address(p, s.record[j]), found);
-    if (at != 0) {
-        prefetch_l2(reinterpret_cast<void *>(at));
-        return (u32)((at - p.arena) / RECORD_UNIT);
-    }
-    close_gate(p, s, j);
+    const u32 capacity = shard_here(s, set.route_base + shard)->capacity;
+    const u32 index = probe(keys, capacity, ~h.to_key, group);
+    if (index != capacity) return first_record + index * set.record_units;
+    close_gate(s, j);
     return NO_RECORD + RINGFLEET_DEAD_SHARD_FULL;
 }
 
-RF_FN void resolve_batch(const Params &p, Shared &s) {
-    if (s.in_take[INGRESS] != 0) look_for_gate_markers(s, p);
-    constexpr u32 EACH = (BATCH + THREADS - 1) / THREADS;
-    u64 found[EACH], wanted[EACH];
-#pragma unroll
-    for (u32 k = 0; k < EACH; k++) {
-        const u32 j = k * THREADS + threadIdx.x;
-        found[k] = wanted[k] = 0;
-        if (j < s.batch) {
-            const Home home = find_home(p, s, j);
-            const u32 bucket = home.group & (BUCKETS - 1);
-            if (home.hashed) {
-                wanted[k] = home.wanted;
-                found[k] = *reinterpret_cast<volatile u64 *>(record_address(p, home.record));
-                s.record[j] = home.record;
-                s.bucket[j] = (u16)bucket;
-            } else {
-                if (home.record < NO_RECORD) prefetch_l2(reinterpret_cast<void *>(record_address(p, home.record)));
-                group_message(s, j, home.record, bucket);
-            }
+// Every lane resolves its messages, one after the other: keeping what belongs to several at once in registers cost more than it
+// brought.
+RF_FN void resolve_batch(const Params &p, Shared &s, Team team) {
+    if (s.in_take[INGRESS] != 0) look_for_gate_markers(s, team);
+#pragma unroll 1
+    for (u32 j = threadIdx.x; j < s.batch; j += team.size) {
+        const Home home = find_home(p, s, j);
+        u32 record = home.record;
+        if (home.keys != 0) {
+            const Head h = head_of(s, j);
+            const KeyGroup group = load_group(home.keys, home.group);
+            bool free;
+            const u32 place = place_in_group(group, ~h.to_key, free);
+            if (place < KEY_GROUP && !free) record += (home.group * KEY_GROUP + place) * set_of(s, h.to_set)->record_units;
+            else record = probe_message(s, j, home.keys, home.group, record);
         }
-    }
-#pragma unroll
-    for (u32 k = 0; k < EACH; k++) {
-        const u32 j = k * THREADS + threadIdx.x;
-        if (wanted[k] == 0) continue;
-        const u32 record = found[k] == wanted[k] ? s.record[j] : probe_message(p, s, j, found[k]);
-        group_message(s, j, record, s.bucket[j]);
+        if (record < NO_RECORD) prefetch_l2(reinterpret_cast<void *>(record_address(p, record)));
+        group_message(s, j, record, home.bucket);
     }
 }
 

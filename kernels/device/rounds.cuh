@@ -3,48 +3,92 @@
 #include "run.cuh"
 #include "spill.cuh"
 
-RF_FN u32 *tails_row(const Params &p, u32 receiver) { return reinterpret_cast<u32 *>(p.tails) + receiver * ROW; }
-RF_FN u32 *heads_row(const Params &p, u32 sender) { return reinterpret_cast<u32 *>(p.heads) + sender * ROW; }
+// A worker of any device of the node: where its side of a ring lies. Rings and the tails of what is sent to a worker lie in the
+// memory of its device, heads of what it has sent too: each side polls its own memory, and writes the other's, over NVLink if
+// that is another device.
+struct Peer {
+    u32 device, worker;
+};
+RF_FN Peer peer_of(u32 peer) {
+    if (DEVICES == 1) return {0, peer};
+    return {peer / WORKERS, peer % WORKERS};
+}
+RF_FN u32 own_peer(const Params &p, u32 me) { return DEVICES == 1 ? me : p.device * WORKERS + me; }
+
+// Published tails, by sender, of the rings into a worker; the router is the last sender.
+RF_FN u32 *tails_of(const Params &p, u32 receiver) { return reinterpret_cast<u32 *>(p.tails) + receiver * ROW; }
+// Consumed heads, by receiver, of the rings out of a worker; the host is the last receiver.
+RF_FN u32 *heads_of(const Params &p, u32 sender) { return reinterpret_cast<u32 *>(p.heads) + sender * ROW; }
+RF_FN u32 *tail_at(const Params &p, u32 receiver, u32 me) {
+    const Peer peer = peer_of(receiver);
+    const u64 tails = DEVICES == 1 ? p.tails : p.peer_tails[peer.device];
+    return reinterpret_cast<u32 *>(tails) + peer.worker * ROW + own_peer(p, me);
+}
+RF_FN u32 *head_at(const Params &p, u32 sender, u32 me) {
+    const Peer peer = peer_of(sender);
+    const u64 heads = DEVICES == 1 ? p.heads : p.peer_heads[peer.device];
+    return reinterpret_cast<u32 *>(heads) + peer.worker * ROW + own_peer(p, me);
+}
+RF_FN u64 slots_at(const Params &p, u32 receiver, u32 me) {
+    const Peer peer = peer_of(receiver);
+    const u64 rings = DEVICES == 1 ? p.rings : p.peer_rings[peer.device];
+    return rings + ((u64)peer.worker * PEERS + own_peer(p, me)) * RING_SLOTS * sizeof(Envelope);
+}
 RF_FN HostPage *host_of(const Params &p) { return reinterpret_cast<HostPage *>(p.host_page); }
 RF_FN DevicePage *device_of(const Params &p) { return reinterpret_cast<DevicePage *>(p.device_page); }
+
+// Release of everything that the team has done, behind a barrier; also acquire of what was loaded before (memory.cuh).
+RF_FN void fence_round(const Shared &s) {
+    if (DEVICES > 1 || s.egress_used) fence_system();
+    else fence_gpu();
+}
+
+// Behind fence_round(): what was taken of an inbound ring is given back.
+RF_FN void publish_inbound(const Params &p, Shared &s, u32 me, u32 ring) {
+    const u32 head = s.in_head[ring] + s.in_take[ring];
+    s.in_head[ring] = head;
+    s.in_take[ring] = 0;
+    if (!s.may_publish || head == s.in_published[ring]) return;
+    s.in_published[ring] = head;
+    // The router needs no heads: the host counts what it has outstanding.
+    if (ring != INGRESS) store_peer(head_at(p, ring, me), head);
+}
+
+// Behind fence_round(): what was written to an outbound ring is published.
+RF_FN void publish_outbound(const Params &p, Shared &s, u32 me, u32 ring) {
+    if (!s.may_publish) return;
+    const u32 tail = ring_published_tail(s.out_tail[ring], s.out_head[ring], outbound_slots(ring));
+    if (tail != s.out_published[ring]) {
+        s.out_published[ring] = tail;
+        if (ring == EGRESS) store_system(&host_of(p)->egress_tail[me], tail);
+        else store_peer(tail_at(p, ring, me), tail);
+    }
+    if (ring == EGRESS && s.ingress_told != s.counters[RF_COUNTER(ingress_done)]) {
+        // Verdicts first, then the count that says they are there (C4).
+        if (s.egress_used) fence_system();
+        s.ingress_told = s.counters[RF_COUNTER(ingress_done)];
+        store_system(&host_of(p)->ingress_done[me], s.ingress_told);
+    }
+}
 
 // Publishes what the round before has done and reads what the others have done. Thread t looks after the inbound ring
 // `ring` and the outbound ring t. Returns what lies ready in that inbound ring.
 //
 // `dirty`: the block has something to publish, and a barrier since its last write. Then one fence serves both directions
-// (memory.cuh). Otherwise only a thread that found something fences, so that an idle worker polls at the speed of its loads.
+// (memory.cuh). Otherwise only a thread that found something fences.
 RF_FN u32 exchange_positions(const Params &p, Shared &s, u32 me, u32 ring, bool dirty) {
     const u32 t = threadIdx.x;
     u32 ready = 0;
     if (t < INBOUND) {
-        const u32 tail = load_relaxed(&tails_row(p, me)[ring]);
-        const u32 out_head = load_relaxed(&heads_row(p, me)[t]);
-        const u32 head = s.in_head[ring] + s.in_take[ring];
-        ready = ring_ready(tail, head);
+        const u32 tail = load_peer(&tails_of(p, me)[ring]);
+        const u32 out_head = load_peer(&heads_of(p, me)[t]);
+        ready = ring_ready(tail, s.in_head[ring] + s.in_take[ring]);
         if (dirty) {
-            // Release for what is published below, acquire for what was loaded above.
-            if (s.egress_used) fence_system();
-            else fence_gpu();
-            s.in_head[ring] = head;
-            s.in_take[ring] = 0;
-            if (s.may_publish && head != s.in_published[ring]) {
-                s.in_published[ring] = head;
-                store_relaxed(&heads_row(p, ring)[me], head);
-            }
-            const u32 out_tail = ring_published_tail(s.out_tail[t], s.out_head[t], outbound_slots(t));
-            if (s.may_publish && out_tail != s.out_published[t]) {
-                s.out_published[t] = out_tail;
-                if (t == EGRESS) store_system(&host_of(p)->egress_tail[me], out_tail);
-                else store_relaxed(&tails_row(p, t)[me], out_tail);
-            }
-            if (t == EGRESS && s.may_publish && s.ingress_told != s.counters[RF_COUNTER(ingress_done)]) {
-                // Verdicts first, then the count that says they are there (C4).
-                if (s.egress_used) fence_system();
-                s.ingress_told = s.counters[RF_COUNTER(ingress_done)];
-                store_system(&host_of(p)->ingress_done[me], s.ingress_told);
-            }
+            fence_round(s);
+            publish_inbound(p, s, me, ring);
+            publish_outbound(p, s, me, t);
         } else if (ready != 0) {
-            fence_gpu();
+            fence_peer();
         }
         if (out_head != s.out_head[t]) {
             s.out_head[t] = out_head;
@@ -68,10 +112,18 @@ RF_FN u32 scan_ready(Shared &s, u32 ready) {
     return before - ready;
 }
 
-// The second half, behind a barrier: each ring's part of the batch, everything in turn up to `limit`. Returns all that lies
-// ready.
-RF_FN u32 share_batch(Shared &s, u32 ring, u32 ready, u32 before, u32 limit) {
+// Behind a barrier: all that lies ready.
+RF_FN u32 all_ready(const Shared &s) {
     u32 all = 0;
+#pragma unroll
+    for (u32 w = 0; w < SCAN_WARPS; w++) all += s.ready[w];
+    return all;
+}
+
+// The second half: each ring's part of the batch, everything in turn from place `first` up to `limit`. Returns the end of the batch.
+RF_FN u32 share_batch(Shared &s, u32 ring, u32 ready, u32 before, u32 first, u32 limit) {
+    u32 all = first;
+    before += first;
 #pragma unroll
     for (u32 w = 0; w < SCAN_WARPS; w++) {
         const u32 part = s.ready[w];
@@ -83,26 +135,25 @@ RF_FN u32 share_batch(Shared &s, u32 ring, u32 ready, u32 before, u32 limit) {
         s.in_from[ring] = from;
         s.in_take[ring] = min(before + ready, limit) - from;
     }
-    return all;
+    return min(all, limit);
 }
 
 RF_FN const char *inbound_base(const Params &p, u32 me, u32 ring) {
     return ring == INGRESS
                ? reinterpret_cast<const char *>(p.ingress) + (u64)me * INGRESS_SLOTS * sizeof(Envelope)
-               : reinterpret_cast<const char *>(p.rings) + ((u64)me * WORKERS + ring) * RING_SLOTS * sizeof(Envelope);
+               : reinterpret_cast<const char *>(p.rings) + ((u64)me * PEERS + ring) * RING_SLOTS * sizeof(Envelope);
 }
 
 // A warp per ring copies the batch to shared memory; all copies are under way before the first is waited for. Lane l knows
 // the l-th ring of its warp, so rings with nothing to take cost nothing.
-RF_FN void stage_batch(const Params &p, Shared &s, u32 me) {
-    constexpr u32 EACH = (INBOUND + WARPS - 1) / WARPS;
-    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-    for (u32 first = 0; first < EACH; first += 32) {
-        const u32 mine = (first + lane) * WARPS + warp;
-        const bool there = first + lane < EACH && mine < INBOUND;
-        const u32 my_take = there ? s.in_take[mine] : 0;
+RF_FN void stage_batch(const Params &p, Shared &s, u32 me, Team team) {
+    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = team.warps();
+#pragma unroll 1
+    for (u32 first = 0; first * warps < INBOUND; first += 32) {
+        const u32 mine = (first + lane) * warps + warp;
+        const u32 my_take = mine < INBOUND ? s.in_take[mine] : 0;
         for (u32 left = __ballot_sync(~0u, my_take != 0); left != 0; left &= left - 1) {
-            const u32 ring = (first + __ffs(left) - 1) * WARPS + warp;
+            const u32 ring = (first + __ffs(left) - 1) * warps + warp;
             const u32 chunks = s.in_take[ring] * 4, from = s.in_from[ring], head = s.in_head[ring];
             const u32 mask = inbound_slots(ring) - 1;
             const char *base = inbound_base(p, me, ring);
@@ -115,13 +166,10 @@ RF_FN void stage_batch(const Params &p, Shared &s, u32 me) {
 }
 
 // Four lanes carry what each message sent from its place in the batch to its slot; buckets are emptied on the way.
-RF_FN void send_batch(const Params &p, Shared &s, u32 me) {
-    for (u32 c = threadIdx.x; c < s.batch * 4; c += THREADS) {
+RF_FN void send_batch(const Params &p, Shared &s, u32 me, Team team) {
+    for (u32 c = threadIdx.x; c < s.batch * 4; c += team.size) {
         const u32 j = c >> 2, q = c & 3, place = s.record[j];
-        if (place != NONE) {
-            *reinterpret_cast<uint4 *>(address_of(p, s, me, place) + q * 16) = s.stage[chunk_at(j, q)];
-            if (place >> SLOT_BITS >= EGRESS) s.egress_used = 1;
-        }
+        if (place != NONE) *reinterpret_cast<uint4 *>(address_of(p, s, me, place) + q * 16) = s.stage[chunk_at(j, q)];
         if (q == 0 && s.bucket[j] != NONE16) s.bucket_head[s.bucket[j]] = NONE;
     }
 }
@@ -164,7 +212,8 @@ RF_SLOW void learn_tables(const Params &p, Shared &s, u32 me) {
         s.shards[at].full_from = NONE;
         s.shards[at].base = entry.base;
         s.shards[at].capacity = entry.capacity;
-        s.shards[at].fresh = entry.emptied != (u32)entry.epoch ? entry.record_units * (entry.capacity + 1) : 0;
+        s.shards[at].keys = entry.record_units * (entry.capacity + 1);
+        s.shards[at].fresh = entry.emptied != (u32)entry.epoch ? entry.units : 0;
     }
 #pragma unroll 1
     for (u32 i = 1 + t; i < p.sets_count; i += THREADS) {
@@ -177,6 +226,7 @@ RF_SLOW void learn_tables(const Params &p, Shared &s, u32 me) {
         if (s.set_known[at] == i) s.sets[at] = entry;
     }
     __syncthreads();
+    drop_lost_timers(p, s, me);
 #pragma unroll 1
     for (u32 at = 0; at < SHARDS_KNOWN; at++) {
         const u32 units = s.shards[at].index == NONE ? 0 : s.shards[at].fresh;
@@ -192,12 +242,12 @@ RF_SLOW void learn_tables(const Params &p, Shared &s, u32 me) {
     __syncthreads();
     if (((version ^ before) & 1) != 0)
 #pragma unroll 1
-        for (u32 ring = t; ring < WORKERS; ring += THREADS) {
+        for (u32 ring = t; ring < PEERS; ring += THREADS) {
             Envelope marker = {};
             marker.to_key = version;
-            marker.from_key = me;
+            marker.from_key = own_peer(p, me);
             marker.bits = (RINGFLEET_FLAG_MARKER | RINGFLEET_FLAG_CONTROL) << RINGFLEET_FLAGS_SHIFT;
-            write_place(p, s, me, reserve(p, s, me, ring), marker);
+            send_control(p, s, me, ring, marker);
         }
     if (t == 0) s.later_count = 0;
     // The host may build on the new state of this worker once it reads this.

@@ -6,102 +6,180 @@
 // The host has chosen worker and position of each envelope: `dest` beside the slot is worker << 20 | slot of its ingress
 // ring, and it never has more outstanding at a worker than that ring has slots. So the router needs no credit and keeps any
 // order the host made.
+//
+// Three jobs, no barrier of the whole block between them:
+//   warp 0   reads the host's line of words. A single envelope it finds there whole (bell.cuh), and forwards it at once.
+//   warp 1   relays the heads of the egress rings, and tells the host device time.
+//   others   carry what is more than one, when warp 0 tells them; it reads the line again meanwhile.
 #pragma once
+#include "bell.cuh"
 #include "rounds.cuh"
 
 struct RouterShared {
     u32 tail[WORKERS]; // of each worker's ingress ring
     u32 added[WORKERS];
     u32 egress_head[WORKERS];
-    u32 ingress_tail, stop;
+    u32 from, count; // what the carriers carry
+    u32 stop;
 };
 
-static constexpr u32 EGRESS_LOOK = 4; // rounds between two looks at the heads of the egress rings
-static constexpr u32 CLOCK_LOOK = 64; // rounds between two words of device time to the host
+static constexpr u32 CARRIERS = THREADS - 64;
+static constexpr u32 CARRY = CARRIERS;    // envelopes at once, so that a carrier has four loads under way
+static constexpr u32 RELAY_PAUSE_NS = 200;
+static constexpr u32 BAR_CARRY = 1, BAR_CARRIERS = 2;
 
+RF_FN void bar_sync(u32 barrier, u32 threads) { asm volatile("bar.sync %0,%1;" ::"r"(barrier), "r"(threads) : "memory"); }
 RF_FN uint4 load_host_16(const void *p) { return __ldcv(reinterpret_cast<const uint4 *>(p)); }
-
-// The host's line of words; what changed is passed on. One warp, a lane per word, so that it is one read.
-RF_FN void relay_words(const Params &p, RouterShared &s, u64 &last) {
-    HostPage *host = host_of(p);
-    DevicePage *page = device_of(p);
-    u64 word = 0;
-    if (threadIdx.x < 4) word = load_system(reinterpret_cast<const u64 *>(host) + threadIdx.x);
-    if (threadIdx.x == 0) {
-        s.ingress_tail = (u32)word;
-        s.stop = (u32)(word >> 32);
-    }
-    if (word == last) return;
-    // Acquire: pairs with the host's release stores of these words. Release: of the tables behind a version.
-    fence_system();
-    last = word;
-    if (threadIdx.x == 1) store_relaxed(&page->lease_deadline_ns, word);
-    if (threadIdx.x == 2) store_relaxed(&page->wall_offset_ns, word);
-    if (threadIdx.x == 3) store_relaxed(&page->tables_version, (u32)word);
+RF_FN uint4 *ingress_slot(const Params &p, u32 worker, u32 slot) {
+    return reinterpret_cast<uint4 *>(p.ingress) + ((u64)worker * INGRESS_SLOTS + slot) * 4;
 }
 
-RF_FN void run_router(const Params &p, RouterShared &s) {
+// Whether the line, of which each of the first eight lanes has 16 bytes, holds the envelope of position `at` whole.
+RF_FN bool bell_is_whole(const uint4 &line, u32 at) {
+    const u32 lane = threadIdx.x;
+    const u64 low = pack64(line.x, line.y), high = pack64(line.z, line.w);
+    u64 sum = 0;
+    if (lane == 2) sum = BELL_SALT + bell_part(low, 0);
+    if (lane >= 4 && lane < 8) sum = bell_part(low, lane * 2 - 7) + bell_part(high, lane * 2 - 6);
+#pragma unroll
+    for (u32 step = 4; step != 0; step >>= 1) sum += __shfl_xor_sync(~0u, sum, step);
+    const bool whole = line.x == at && sum == high;
+    return __shfl_sync(~0u, whole, 2);
+}
+
+// Warp 0.
+RF_FN void watch_host(const Params &p, RouterShared &s) {
+    static_assert(offsetof(HostPage, ingress_tail) == 0 && offsetof(HostPage, stop) == 4 &&
+                      offsetof(HostPage, lease_deadline_ns) == 8 && offsetof(HostPage, wall_offset_ns) == 16 &&
+                      offsetof(HostPage, tables_version) == 24 && offsetof(HostPage, bell_position) == 32 &&
+                      offsetof(HostPage, bell_dest) == 36 && offsetof(HostPage, bell_check) == 40 &&
+                      offsetof(HostPage, bell) == 64,
+                  "the host's line: 16 bytes a lane");
     HostPage *host = host_of(p);
-    static_assert(offsetof(HostPage, stop) == 4 && offsetof(HostPage, lease_deadline_ns) == 8 &&
-                      offsetof(HostPage, wall_offset_ns) == 16 && offsetof(HostPage, tables_version) == 24,
-                  "relay_words reads these four words");
-    const u32 t = threadIdx.x;
-    for (u32 w = t; w < WORKERS; w += THREADS) {
-        s.tail[w] = load_relaxed(&tails_row(p, w)[INGRESS]);
-        s.added[w] = 0;
-        s.egress_head[w] = load_relaxed(&heads_row(p, w)[EGRESS]);
-    }
-    __syncthreads();
+    DevicePage *page = device_of(p);
+    const u32 lane = threadIdx.x;
     u32 head = load_system(&host->ingress_head);
-    u64 last = 0;
-    for (u32 round = 0; p.rounds_max == 0 || round < p.rounds_max; round++) {
-        if (t < 32) {
-            relay_words(p, s, last);
-        } else if (round % EGRESS_LOOK == 0) {
-            for (u32 w = t - 32; w < WORKERS; w += THREADS - 32) {
-                const u32 egress_head = load_system(&host->egress_head[w]);
-                if (egress_head != s.egress_head[w]) {
-                    s.egress_head[w] = egress_head;
-                    store_relaxed(&heads_row(p, w)[EGRESS], egress_head);
-                }
-            }
+    uint4 last = make_uint4(0, 0, 0, 0);
+    bool carrying = false;
+    while (true) {
+        uint4 line = make_uint4(0, 0, 0, 0);
+        if (lane < 8) line = load_host_16(reinterpret_cast<const char *>(host) + lane * 16);
+        const u32 tail = __shfl_sync(~0u, line.x, 0);
+        const bool ended = p.rounds_max != 0 && load_relaxed(&page->ended) >= WORKERS;
+        if (carrying) {
+            bar_sync(BAR_CARRY, CARRIERS + 32);
+            head += s.count;
+            // The carriers' reads of these slots are over.
+            if (lane == 0) store_system(&host->ingress_head, head);
+            carrying = false;
         }
-        if (t == THREADS - 1 && round % CLOCK_LOOK == 0) store_system(&host->device_ns, timer_ns());
-        __syncthreads();
-        if (s.stop != 0) break;
-        const u32 ready = min(s.ingress_tail - head, THREADS);
-        if (ready == 0) {
-            // Lane 0 writes the tail again in the next round.
-            __syncthreads();
+        const bool changed = lane == 0 ? line.y != last.y || line.z != last.z || line.w != last.w
+                                       : lane == 1 && (line.x != last.x || line.y != last.y || line.z != last.z);
+        if (__any_sync(~0u, changed) || ended) {
+            last = line;
+            if (__shfl_sync(~0u, line.y, 0) != 0 || ended) break;
+            // Acquire: pairs with the host's release stores of these words. Release: of the tables behind a version.
+            fence_system();
+            if (lane == 0) store_relaxed(&page->lease_deadline_ns, pack64(line.z, line.w));
+            if (lane == 1) store_relaxed(&page->wall_offset_ns, pack64(line.x, line.y));
+            if (lane == 1) store_relaxed(&page->tables_version, line.z);
+        }
+        if (tail == head) continue;
+        if (tail - head == 1 && bell_is_whole(line, head)) {
+            const u32 dest = __shfl_sync(~0u, line.y, 2), worker = dest >> SLOT_BITS;
+            if (worker < WORKERS && lane >= 4 && lane < 8) ingress_slot(p, worker, dest & (INGRESS_SLOTS - 1))[lane - 4] = line;
+            __syncwarp();
+            head++;
+            if (lane == 0) {
+                if (worker < WORKERS) {
+                    // Release: pairs with the worker's acquire of the tail.
+                    fence_gpu();
+                    store_relaxed(&tails_of(p, worker)[INGRESS], ++s.tail[worker]);
+                }
+                store_system(&host->ingress_head, head);
+            }
+            __syncwarp();
             continue;
         }
-        if (t < ready) {
-            const u32 at = (head + t) & (p.host_ingress_slots - 1);
-            const u32 dest = __ldcv(reinterpret_cast<const u32 *>(p.host_dest) + at);
-            const uint4 *from = reinterpret_cast<const uint4 *>(p.host_ingress) + (u64)at * 4;
-            const uint4 a = load_host_16(from), b = load_host_16(from + 1), c = load_host_16(from + 2), d = load_host_16(from + 3);
-            const u32 worker = dest >> SLOT_BITS, slot = dest & (INGRESS_SLOTS - 1);
-            if (worker < WORKERS) {
-                uint4 *to = reinterpret_cast<uint4 *>(p.ingress) + ((u64)worker * INGRESS_SLOTS + slot) * 4;
-                to[0] = a;
-                to[1] = b;
-                to[2] = c;
-                to[3] = d;
-                atomicAdd(&s.added[worker], 1);
-            }
+        // Acquire: pairs with the host's release of the tail; the slots below it may be read.
+        fence_system();
+        if (lane == 0) {
+            s.from = head;
+            s.count = min(tail - head, CARRY);
         }
-        __syncthreads();
-        head += ready;
-        for (u32 w = t; w < WORKERS; w += THREADS)
+        bar_sync(BAR_CARRY, CARRIERS + 32);
+        carrying = true;
+    }
+    if (lane == 0) {
+        store_relaxed(&page->stop, 1);
+        *reinterpret_cast<volatile u32 *>(&s.stop) = 1;
+    }
+    bar_sync(BAR_CARRY, CARRIERS + 32);
+}
+
+// Warp 1.
+RF_FN void relay_heads(const Params &p, RouterShared &s) {
+    HostPage *host = host_of(p);
+    const u32 lane = threadIdx.x & 31;
+    while (*reinterpret_cast<volatile u32 *>(&s.stop) == 0) {
+        if (lane == 0) store_system(&host->device_ns, timer_ns());
+        for (u32 w = lane; w < WORKERS; w += 32) {
+            const u32 head = load_system(&host->egress_head[w]);
+            if (head == s.egress_head[w]) continue;
+            s.egress_head[w] = head;
+            // The host's reads of the slots before this head are over, also for the worker that reads it here.
+            fence_system();
+            store_relaxed(&heads_of(p, w)[EGRESS], head);
+        }
+        pause_ns(RELAY_PAUSE_NS);
+    }
+}
+
+// The other warps: neighbouring lanes read neighbouring 16 bytes, so that a read of host memory brings whole lines.
+RF_FN void carry(const Params &p, RouterShared &s) {
+    const u32 t = threadIdx.x - 64;
+    while (true) {
+        bar_sync(BAR_CARRY, CARRIERS + 32);
+        if (*reinterpret_cast<volatile u32 *>(&s.stop) != 0) break;
+        const u32 from = s.from, chunks = s.count * 4;
+        uint4 word[4];
+        u32 dest[4];
+#pragma unroll
+        for (u32 k = 0; k < 4; k++) {
+            const u32 c = k * CARRIERS + t, at = (from + (c >> 2)) & (p.host_ingress_slots - 1);
+            if (c >= chunks) continue;
+            dest[k] = __ldcv(reinterpret_cast<const u32 *>(p.host_dest) + at);
+            word[k] = load_host_16(reinterpret_cast<const uint4 *>(p.host_ingress) + (u64)at * 4 + (c & 3));
+        }
+#pragma unroll
+        for (u32 k = 0; k < 4; k++) {
+            const u32 c = k * CARRIERS + t, worker = dest[k] >> SLOT_BITS;
+            if (c >= chunks || worker >= WORKERS) continue;
+            ingress_slot(p, worker, dest[k] & (INGRESS_SLOTS - 1))[c & 3] = word[k];
+            if ((c & 3) == 0) atomicAdd(&s.added[worker], 1);
+        }
+        bar_sync(BAR_CARRIERS, CARRIERS);
+        for (u32 w = t; w < WORKERS; w += CARRIERS)
             if (s.added[w] != 0) {
                 s.tail[w] += s.added[w];
                 s.added[w] = 0;
-                // Release: pairs with the workers' fence in exchange_positions; publishes the slots written above.
+                // Release: pairs with the workers' acquire of the tail; publishes the slots written above.
                 fence_gpu();
-                store_relaxed(&tails_row(p, w)[INGRESS], s.tail[w]);
+                store_relaxed(&tails_of(p, w)[INGRESS], s.tail[w]);
             }
-        // The barrier above ended all reads of these slots.
-        if (t == 0) store_system(&host->ingress_head, head);
+        bar_sync(BAR_CARRY, CARRIERS + 32);
     }
-    if (t == 0) store_relaxed(&device_of(p)->stop, 1);
+}
+
+RF_FN void run_router(const Params &p, RouterShared &s) {
+    for (u32 w = threadIdx.x; w < WORKERS; w += THREADS) {
+        s.tail[w] = load_relaxed(&tails_of(p, w)[INGRESS]);
+        s.added[w] = 0;
+        s.egress_head[w] = load_relaxed(&heads_of(p, w)[EGRESS]);
+    }
+    if (threadIdx.x == 0) s.stop = 0;
+    __syncthreads();
+    if (threadIdx.x < 32) watch_host(p, s);
+    else if (threadIdx.x < 64) relay_heads(p, s);
+    else carry(p, s);
 }

@@ -1,8 +1,8 @@
 // Handling one message: the actor's record is read, its handler runs, the record is written, what it sent gets its places.
 #pragma once
-#include "send.cuh"
+#include "timers.cuh"
 
-// A verdict for the client that sent message `j` (C4): takes the place of what the message sent, or a place of its own.
+// A verdict for the client that sent message `j` (C4). It is no message.
 RF_SLOW void answer_verdict(const Params &p, Shared &s, u32 me, u32 j, u32 verdict, u32 fault) {
     Envelope m, e = {};
     stage_load(s, j, m);
@@ -19,8 +19,19 @@ RF_SLOW void answer_verdict(const Params &p, Shared &s, u32 me, u32 j, u32 verdi
     body->fault = fault;
     body->worker = (u16)me;
     body->kind = m.kind;
-    s.record[j] = reserve(p, s, me, EGRESS);
-    stage_store(s, j, e);
+    send_control(p, s, me, EGRESS, e);
+}
+
+// Tells the host that an actor has failed: a control envelope that is no reply, from the actor.
+RF_SLOW void tell_failure(const Params &p, Shared &s, u32 me, u32 set, u64 key, u32 fault) {
+    Envelope e = {};
+    e.from_key = key;
+    e.from_set = (u16)set;
+    e.hlc = s.now_hlc;
+    e.kind = RINGFLEET_STATUS_ACTOR_FAILED;
+    e.bits = (u16)(sizeof(u32) | RINGFLEET_FLAG_CONTROL << RINGFLEET_FLAGS_SHIFT);
+    *reinterpret_cast<u32 *>(e.payload) = fault;
+    send_control(p, s, me, EGRESS, e);
 }
 
 RF_FN u32 verdict_for(u32 dead) {
@@ -34,13 +45,13 @@ RF_FN u32 verdict_for(u32 dead) {
     }
 }
 
-// Message `j` is not handled. From an actor: a dead letter. From a client: a verdict, and it counts as refused when it was
-// not executed and may be sent again.
+// Message `j` is not handled. A client's that was not executed and may be sent again is refused: it was never accepted, and the
+// client is told. Anything else is a dead letter; a client that asked is told.
 RF_SLOW void bury(const Params &p, Shared &s, u32 me, u32 j, u32 dead, u32 fault) {
     s.record[j] = NONE;
     const Head m = head_of(s, j);
     const bool refused = dead == RINGFLEET_DEAD_SHARD_FULL || dead == RINGFLEET_DEAD_OVERLOADED;
-    const bool client = m.from_set == RINGFLEET_SET_CLIENT;
+    const bool client = m.from_set == RINGFLEET_SET_CLIENT && is_ingress(s, j);
     if (client && refused) {
         count(s, RF_COUNTER(refused));
         count(s, RF_COUNTER(ingress_in), ~0u); // the sender still owns it
@@ -48,14 +59,14 @@ RF_SLOW void bury(const Params &p, Shared &s, u32 me, u32 j, u32 dead, u32 fault
         count(s, RF_COUNTER(dead) + dead);
     }
     if (dead == RINGFLEET_DEAD_STAMP_AHEAD) count(s, RF_COUNTER(stamps_ahead));
-    if (client) answer_verdict(p, s, me, j, verdict_for(dead), fault);
+    if (client && (refused || m.bits >> RINGFLEET_FLAGS_SHIFT & RINGFLEET_FLAG_ASK))
+        answer_verdict(p, s, me, j, verdict_for(dead), fault);
 }
 
 // Handles message `j`, and with `chain` also those behind it in its bucket, as long as they are for the same set. The record
 // stays in registers from one message of an actor to its next. Returns the first message that is left, or NONE16.
 template <class A>
-RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 set_index, const SetEntry &set, u32 &handled,
-                    u32 &sent) {
+RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 set_index, const SetEntry &set, Tally &tally) {
     typedef typename A::State State;
     static_assert(sizeof(State) % 16 == 0 && sizeof(State) <= RINGFLEET_STATE_BYTES_MAX, "state is whole 16-byte words");
     static_assert(A::MAX_SENDS <= MAX_SENDS, "the build allows for the type's sends");
@@ -86,15 +97,20 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
         const u32 this_one = j;
         j = chain ? s.after[j] : NONE16;
         const u64 last = r.header.hlc;
+        const bool dormant = last == 0 || last & RECORD_STOPPED;
+        if (flags_of(m) & FLAG_FIRED) {
+            if (dormant || last & RECORD_FAILED || m.from_key != r.header.generation) {
+                bury(p, s, me, this_one, RINGFLEET_DEAD_ACTOR_GONE, 0);
+                continue;
+            }
+            m.from_key = m.to_key;
+            m.bits &= (u16)~(FLAG_FIRED << RINGFLEET_FLAGS_SHIFT);
+        }
         if (last & RECORD_FAILED) {
             bury(p, s, me, this_one, RINGFLEET_DEAD_ACTOR_FAILED, 0);
             continue;
         }
-        if (last == 0 || last & RECORD_STOPPED) {
-            A::init(r.state);
-            count(s, RF_COUNTER(activations));
-            count(s, RF_COUNTER(actors_now));
-        }
+        if (dormant) A::init(r.state);
 #if RF_HLC
         const u64 hlc = hlc_after(last & HLC_MAX, m.hlc, s.now_hlc);
 #else
@@ -103,16 +119,24 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
         Ctx<A::MAX_SENDS> ctx(m, hlc);
         u32 fault = A::handle(r.state, m, ctx);
         if (fault == FAULT_NONE) fault = ctx.fault;
+        u32 timers_at = 0;
+        if (fault == FAULT_NONE && ctx.timers != 0 && !reserve_timers(s, ctx.timers, timers_at)) fault = FAULT_TIMER_FULL;
+        if (dormant && fault != FAULT_BAD_MESSAGE) {
+            count(s, RF_COUNTER(activations));
+            count(s, RF_COUNTER(actors_now));
+        }
         if (fault != FAULT_NONE) {
-            // A message that no handler took leaves the actor as it was; any other fault fails it.
+            // A message that no handler takes leaves the actor as it was, and activates none; any other fault fails it.
             u32 dead = RINGFLEET_DEAD_BAD_MESSAGE;
             if (fault == FAULT_BAD_MESSAGE) {
-                r.header.hlc = hlc;
+                if (!dormant) r.header.hlc = hlc;
             } else {
                 dead = RINGFLEET_DEAD_HANDLER_FAILED;
                 count(s, RF_COUNTER(failures));
+                tell_failure(p, s, me, set_index, m.to_key, fault);
                 if (set.restart) {
                     A::init(r.state);
+                    r.header.generation++;
                     count(s, RF_COUNTER(restarts));
                 }
                 r.header.hlc = set.restart ? hlc : hlc | RECORD_FAILED;
@@ -122,19 +146,21 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
         }
         // Above the stamps of what it sent, so that the next handling's are new.
         r.header.hlc = (hlc + ctx.sends) | (ctx.stopped ? RECORD_STOPPED : 0);
-        if (ctx.stopped) count(s, RF_COUNTER(actors_now), ~0u);
-        handled++;
-        sent += ctx.sends;
+        tally.handled++;
+        tally.sent += ctx.sends;
         s.record[this_one] = NONE;
-        if (ctx.sends == 0 && m.from_set == RINGFLEET_SET_CLIENT && flags_of(m) & RINGFLEET_FLAG_ASK) {
+        if (m.from_set == RINGFLEET_SET_CLIENT && flags_of(m) & RINGFLEET_FLAG_ASK && !ctx.replied)
             answer_verdict(p, s, me, this_one, RINGFLEET_VERDICT_NO_REPLY, 0);
-            continue;
-        }
         bool first = true;
 #pragma unroll 1
         for (u32 k = 0; k < ctx.sends; k++) {
             Outgoing &out = ctx.out[A::MAX_SENDS == 1 ? 0 : k];
-            const u32 place = place_of(p, s, me, out, set_index, set);
+            if (out.how == TO_TIMER) {
+                const Envelope copy = out.envelope; // so that what was sent stays in registers
+                set_timer(p, s, me, timers_at--, copy, out.detail, r.header.generation);
+                continue;
+            }
+            const u32 place = place_of(p, s, me, out, set_index, set, tally);
             if (place == NONE) continue;
             if (first) {
                 // The message's own place in the batch is free now; four lanes will carry it from there to its slot.
@@ -144,6 +170,10 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
             } else {
                 write_place(p, s, me, place, out.envelope);
             }
+        }
+        if (ctx.stopped) {
+            r.header.generation++;
+            count(s, RF_COUNTER(actors_now), ~0u);
         }
     } while (j != NONE16 && head_of(s, j).to_set == set_index);
 #pragma unroll

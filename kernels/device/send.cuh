@@ -23,7 +23,6 @@ RF_SLOW u32 reserve_spill(const Params &p, Shared &s, u32 me, u32 ring, u32 posi
     const u32 at = atomicAdd(&s.spill_live, 1);
     spill_live_of(p, me)[at] = make_uint2(slot << 10 | ring, position);
     atomicAdd(&s.out_waiting[ring], 1);
-    count(s, RF_COUNTER(spilled));
     return SPILLED | slot;
 }
 
@@ -69,15 +68,23 @@ RF_FN u32 route_of(const Params &p, const Shared &s, const SetEntry &set, u64 ke
     return target == RINGFLEET_TARGET_EGRESS ? EGRESS : NO_RECORD + RINGFLEET_DEAD_NO_SUCH_SET;
 }
 
+// An envelope that is no message (a verdict, an event, a marker), written straight to its place.
+RF_SLOW void send_control(const Params &p, Shared &s, u32 me, u32 ring, const Envelope &e) {
+    const u32 place = reserve(p, s, me, ring);
+    write_place(p, s, me, place, e);
+    if (ring == EGRESS) s.egress_used = 1;
+}
+
 // Resolves one send and reserves its place. NONE: it ended in the dead letters.
-RF_FN u32 place_of(const Params &p, Shared &s, u32 me, Outgoing &o, u32 own_set, const SetEntry &own) {
+RF_FN u32 place_of(const Params &p, Shared &s, u32 me, Outgoing &o, u32 own_set, const SetEntry &own, Tally &tally) {
     Envelope &e = o.envelope;
     u32 ring;
     if (o.how == TO_TAG && o.detail == own.tag) {
         e.to_set = (u16)own_set;
         ring = route_of(p, s, own, e.to_key);
     } else if (o.how == TO_SET && e.to_set == RINGFLEET_SET_CLIENT) {
-        ring = EGRESS;
+        // Ask number 0 is a tell: nobody waits for an answer.
+        ring = (u32)e.to_key != 0 ? EGRESS : NO_RECORD + RINGFLEET_DEAD_NO_REPLY_TO;
     } else {
         if (o.how == TO_TAG) e.to_set = (u16)set_by_tag(p, o.detail);
         const SetEntry *set = set_of(s, e.to_set);
@@ -88,9 +95,15 @@ RF_FN u32 place_of(const Params &p, Shared &s, u32 me, Outgoing &o, u32 own_set,
         count(s, RF_COUNTER(dead) + (ring - NO_RECORD));
         return NONE;
     }
-    if (ring == EGRESS) {
+    const u32 place = reserve(p, s, me, ring);
+    if (place & SPILLED) {
+        count(s, RF_COUNTER(spilled));
+        count(s, RF_COUNTER(spill_now));
+    } else if (ring == EGRESS) {
         count(s, RF_COUNTER(egress_out));
         s.egress_used = 1;
+    } else {
+        tally.to_rings++;
     }
-    return reserve(p, s, me, ring);
+    return place;
 }

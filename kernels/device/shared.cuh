@@ -1,6 +1,6 @@
 // What a worker keeps in shared memory.
 #pragma once
-#include "config.cuh"
+#include "team.cuh"
 #include "hlc.cuh"
 
 static constexpr u32 NONE = ~0u;
@@ -30,6 +30,7 @@ static_assert(RF_SHARDS_MAX < SHARDS_KNOWN, "probing ends at an empty place");
 struct KnownShard {
     u32 index; // into routes and shards; NONE: empty
     u32 base, capacity;
+    u32 keys;     // units from base to the keys of a hashed shard
     u32 fresh;    // units to be emptied before the first message
     u32 closed;   // the gate: messages of clients are refused
     u32 opened;   // 1 + index of the last gate marker in this batch, or 0
@@ -60,11 +61,19 @@ struct Shared {
     u64 counters[COUNTERS];
     u32 counts[COUNTERS]; // since they were last added up
     u64 now_hlc, limit_hlc, lease_ns, wall_offset_ns, now_ns, round_began_ns, spill_moved_ns, ingress_told;
+    u64 timers_next_ms; // when the first timer is due, or before
+    u64 timers_set;     // so far: numbers them
     u32 ready[SCAN_WARPS];
-    u32 batch, later_count, spill_live, spill_free, spill_kept, spill_ready, tables_version, tables_wanted, stop, pause;
-    u32 handled, sent, egress_used, flushed, may_publish, gates, overload;
+    u32 batch, later_count, spill_live, spill_free, spill_kept, spill_ready, tables_version, tables_wanted, stop;
+    u32 handled, sent, to_rings, egress_used, may_publish, gates, overload, left_dirty, rounds;
+    u32 timers_free, timers_high, timers_take, timers_due;
     u32 markers[2]; // route markers received, by the table that they announce
     u64 phase[8];
+};
+
+// What a lane counts in registers.
+struct Tally {
+    u32 handled, sent, to_rings;
 };
 
 // Consecutive messages' equal chunks fall into different banks: 8 lanes reading chunk q of 8 messages touch all 32.

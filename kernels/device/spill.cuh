@@ -23,7 +23,16 @@ RF_SLOW void drain_spill(const Params &p, Shared &s, u32 me) {
             if (!keep) {
                 const uint4 *from = reinterpret_cast<const uint4 *>(spill_of(p, me) + (u64)slot * sizeof(Envelope));
                 uint4 *to = reinterpret_cast<uint4 *>(address_of(p, s, me, ring << SLOT_BITS | (entry.y & (slots - 1))));
-                for (u32 q = 0; q < 4; q++) to[q] = from[q];
+                u32 bits = 0;
+                for (u32 q = 0; q < 4; q++) {
+                    const uint4 word = from[q];
+                    if (q == 1) bits = word.w >> 16;
+                    to[q] = word;
+                }
+                if (!is_control(bits)) {
+                    count(s, RF_COUNTER(spill_now), ~0u);
+                    count(s, ring == EGRESS ? RF_COUNTER(egress_out) : RF_COUNTER(ring_out));
+                }
                 free_slots[atomicAdd(&s.spill_free, 1)] = slot;
                 atomicSub(&s.out_waiting[ring], 1);
                 if (ring == EGRESS) s.egress_used = 1;

@@ -5,6 +5,8 @@ use ringfleet_abi::limits::{MAX_SENDS_LIMIT, RING_SLOTS_MAX, RING_SLOTS_MIN, WOR
 /// How a device is cut into workers, and how large their queues are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
+    /// Devices of the node that send to each other, this one among them, all of the same geometry.
+    pub devices: u32,
     /// Worker blocks. The kernel is launched with one more, the router; all of them have to be resident at once.
     pub workers: u32,
     /// Threads of a block, whole warps.
@@ -13,7 +15,8 @@ pub struct Geometry {
     pub batch: u32,
     /// Buckets of the table that groups a batch by actor, a power of two.
     pub buckets: u32,
-    /// Slots of a ring between two workers. There are `workers`² of them at 64 bytes a slot. A full ring makes its sender spill.
+    /// Slots of a ring between two workers. There are `devices` · `workers`² of them in a device at 64 bytes a slot. A full ring makes
+    /// its sender spill.
     pub ring_slots: u32,
     /// Slots of a worker's ring from the router: what the host may have outstanding at one worker.
     pub ingress_slots: u32,
@@ -21,6 +24,8 @@ pub struct Geometry {
     pub egress_slots: u32,
     /// Messages that one worker may hold because their ring is full. Inputs are taken only while all they may send has room here.
     pub spill_slots: u32,
+    /// Timers that may be pending in one worker. One more fails the actor that sets it.
+    pub timer_slots: u32,
 }
 
 impl Geometry {
@@ -28,6 +33,7 @@ impl Geometry {
     #[must_use]
     pub const fn for_multiprocessors(count: u32) -> Self {
         Self {
+            devices: 1,
             workers: if count > 1 { count - 1 } else { 1 },
             threads: 640,
             batch: 1920,
@@ -36,7 +42,26 @@ impl Geometry {
             ingress_slots: 4096,
             egress_slots: 4096,
             spill_slots: 131_072,
+            timer_slots: 16_384,
         }
+    }
+
+    /// The same for a device that works together with others: a thread of a block looks after each ring, and a ring's number has ten
+    /// bits, so that many devices have fewer workers each. Tables for more rings leave shared memory for smaller batches.
+    #[must_use]
+    pub const fn with_devices(self, devices: u32) -> Self {
+        let threads = if devices > 4 { 1024 } else { self.threads };
+        let devices = if devices == 0 { 1 } else { devices };
+        let most = (1022 / devices).saturating_sub(1);
+        let workers = if self.workers < most { self.workers } else { most };
+        let batch = if devices > 4 { 1536 } else { self.batch };
+        Self { devices, workers, threads, batch, ..self }
+    }
+
+    /// Workers of all devices together.
+    #[must_use]
+    pub const fn peers(&self) -> u32 {
+        self.devices * self.workers
     }
 
     /// Checks the bounds and the relations between them.
@@ -49,7 +74,11 @@ impl Geometry {
         if self.workers == 0 || self.workers > u32::from(WORKERS_MAX) {
             return wrong("workers", self.workers);
         }
-        if self.threads == 0 || self.threads > 1024 || !self.threads.is_multiple_of(32) {
+        if self.devices == 0 || self.devices > DEVICES_MAX || self.peers() > 1022 {
+            return wrong("devices", self.devices);
+        }
+        if self.threads < 96 || self.threads > 1024 || !self.threads.is_multiple_of(32) || self.threads <= self.peers()
+        {
             return wrong("threads", self.threads);
         }
         if self.batch == 0 || self.batch > 16384 {
@@ -67,8 +96,11 @@ impl Geometry {
                 return wrong(field, slots);
             }
         }
-        if self.spill_slots < MAX_SENDS_LIMIT as u32 + 1 || self.spill_slots > RING_SLOTS_MAX {
+        if self.spill_slots < MAX_SENDS_LIMIT as u32 + 1 + self.peers() || self.spill_slots > RING_SLOTS_MAX {
             return wrong("spill_slots", self.spill_slots);
+        }
+        if self.timer_slots == 0 || self.timer_slots > RING_SLOTS_MAX {
+            return wrong("timer_slots", self.timer_slots);
         }
         Ok(())
     }
@@ -76,16 +108,18 @@ impl Geometry {
     /// Words of a row of positions: whole lines.
     #[must_use]
     pub const fn row_words(&self) -> u32 {
-        (self.workers + 1).div_ceil(32) * 32
+        (self.peers() + 1).div_ceil(32) * 32
     }
 
     /// Words that a worker keeps from one launch to the next.
     #[must_use]
     pub const fn save_words(&self) -> u32 {
-        (4 + self.workers + 1).div_ceil(32) * 32
+        (16 + self.peers() + 1).div_ceil(32) * 32
     }
 }
 
+/// Devices of one node that send to each other. A node with more refuses to start them.
+pub const DEVICES_MAX: u32 = 8;
 /// Bytes between the counters of two workers.
 pub const COUNTERS_STRIDE: u32 = 512;
 
@@ -118,6 +152,11 @@ mod tests {
         );
         assert_eq!(Geometry { threads: 33, ..good }.check(), Err(GeometryError { field: "threads", value: 33 }));
         assert!(Geometry { workers: 0, ..good }.check().is_err());
+        assert!(Geometry { devices: 9, ..good }.check().is_err());
+        for devices in 1..=DEVICES_MAX {
+            assert_eq!(good.with_devices(devices).check(), Ok(()), "{devices}");
+        }
+        assert_eq!(good.with_devices(2).peers(), 262);
         assert!(Geometry { spill_slots: 1, ..good }.check().is_err());
     }
 }

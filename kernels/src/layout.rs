@@ -4,6 +4,8 @@
 use bytemuck::{Pod, Zeroable};
 use ringfleet_abi::limits::WORKERS_MAX;
 
+use crate::geometry::DEVICES_MAX;
+
 /// A type that a shared field may have.
 trait Field {
     const C: &'static str;
@@ -69,17 +71,19 @@ fn field_text<T: Field>(name: &str) -> String {
 }
 
 const WORKERS: usize = WORKERS_MAX as usize;
+const DEVICES: usize = DEVICES_MAX as usize;
 
 device_structs! {
     /// What the kernel is launched with. Addresses are the device's; they never leave the process that owns the context.
     struct Params align(16) {
         /// Where actors' records are, in units of 32 bytes from here.
         arena: u64,
-        /// Slots of the rings between workers: `[receiver][sender][slot]`.
+        /// Slots of the rings into this device's workers: `[receiver][sender][slot]`, senders of all devices.
         rings: u64,
-        /// Published tails, `[receiver][sender]`, rows of whole lines; the router is the last sender.
+        /// Published tails of these rings, `[receiver][sender]`, rows of whole lines; the router is the last sender.
         tails: u64,
-        /// Consumed heads, `[sender][receiver]`, rows of whole lines; the host is the last receiver.
+        /// Consumed heads of the rings out of this device's workers, `[sender][receiver]`, rows of whole lines; the host is the last
+        /// receiver.
         heads: u64,
         /// Slots of the router's rings to the workers.
         ingress: u64,
@@ -103,6 +107,12 @@ device_structs! {
         spill_live: u64,
         /// Stacks of free slots.
         spill_free: u64,
+        /// When timers are due, and their numbers.
+        timer_keys: u64,
+        /// What timers tell.
+        timer_messages: u64,
+        /// Stacks of free timers.
+        timer_free: u64,
         /// What workers keep from one launch to the next.
         saves: u64,
         /// `WorkerCounters` by worker, 512 bytes apart.
@@ -123,8 +133,16 @@ device_structs! {
         host_ingress_slots: u32,
         /// Bounded mode: blocks end after so many rounds; 0 is never.
         rounds_max: u32,
+        /// Which of the node's devices this is.
+        device: u32,
         /// Must be 0.
-        spare: [u32; 3],
+        spare: [u32; 4],
+        /// `rings` of each device of the node, as this one reaches it.
+        peer_rings: [u64; DEVICES],
+        /// `tails` of each.
+        peer_tails: [u64; DEVICES],
+        /// `heads` of each.
+        peer_heads: [u64; DEVICES],
     }
 
     /// A set, as workers see it.
@@ -157,7 +175,7 @@ device_structs! {
     struct ShardEntry align(32) {
         /// Its records, in units of 32 bytes from the arena's begin.
         base: u32,
-        /// Records; of a hashed shard a power of two, and one more lies behind them.
+        /// Records; of a hashed shard a power of two of at least 4. One more lies behind them, and behind it the keys of a hashed shard.
         capacity: u32,
         /// The residence.
         epoch: u64,
@@ -167,16 +185,16 @@ device_structs! {
         emptied: u32,
         /// Bytes of a record in units of 32.
         record_units: u32,
-        /// Must be 0.
-        spare: u32,
+        /// All that is emptied, in units of 32 bytes: the records, and of a hashed shard the keys behind them.
+        units: u32,
     }
 
     /// What the router relays to the workers.
     struct DevicePage align(128) {
         /// Not 0: end.
         stop: u32,
-        /// Not 0: stand still.
-        pause: u32,
+        /// Workers that have ended.
+        ended: u32,
         /// C2: until when the device may act, in its own time (`%globaltimer`).
         lease_deadline_ns: u64,
         /// Wall clock less device time.
@@ -203,8 +221,16 @@ device_structs! {
         tables_version: u32,
         /// Must be 0.
         host_spare_word: u32,
+        /// Host: position of the envelope in `bell` (`device/bell.cuh`).
+        bell_position: u32,
+        /// Host: its worker and slot.
+        bell_dest: u32,
+        /// Host: [`crate::bell::check`] of these and the envelope.
+        bell_check: u64,
         /// Must be 0.
-        host_spare: [u64; 12],
+        host_spare: [u64; 2],
+        /// Host: the newest envelope, if it was published alone.
+        bell: [u64; 8],
         /// Router: end of what it has taken.
         ingress_head: u32,
         /// Must be 0.

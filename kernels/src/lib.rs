@@ -5,16 +5,19 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `base`, `config`, `memory` | words, geometry, loads and fences with their scopes spelled out |
-//! | `hlc`, `ring` | stamps; positions of rings (also compiled for the host, and tested there against the contract) |
+//! | `hlc`, `ring`, `bell` | stamps; positions of rings; the envelope beside the host's words (also compiled for the host, and tested there) |
+//! | `team`, `shared` | who does a round's work: the block or a warp; what a worker keeps in shared memory |
 //! | `keys`, `resolve` | from a message to its actor's record; grouping by actor that keeps order |
-//! | `ctx`, `run` | what a handler sees; handling one message |
+//! | `ctx`, `run`, `timers` | what a handler sees; handling one message; messages that wait for their time |
 //! | `send`, `spill` | routes, places in rings, messages that found no room |
-//! | `rounds`, `worker` | the parts of a worker's round, and the round |
+//! | `rounds`, `handle` | the parts of a worker's round |
+//! | `alone`, `worker` | the round of a worker with little to do, and that of the whole block |
 //! | `router` | the block that reads host memory |
 //! | `types/*` | device code of actor types: text that defines `State`, `init`, `handle` |
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | [`bell`] | the host's side of `bell` |
 //! | [`layout`] | structs that launcher and device code share, with the C text made from them |
 //! | [`geometry`] | sizes that are fixed when device code is compiled |
 //! | [`device_type`] | the device side of an actor type |
@@ -22,6 +25,7 @@
 //!
 //! Deliberately absent: the CUDA driver and NVRTC themselves (`ringfleet-gpu`), and any hand-written copy of a shared struct.
 
+pub mod bell;
 pub mod device_type;
 pub mod geometry;
 pub mod layout;

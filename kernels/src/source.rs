@@ -5,7 +5,9 @@ use std::fmt::Write;
 use ringfleet_abi::hash::fnv1a64;
 
 use crate::device_type::DeviceType;
-use crate::geometry::{COUNTERS_STRIDE, Geometry, GeometryError, SETS_PER_DEVICE_MAX, SHARDS_PER_WORKER_MAX};
+use crate::geometry::{
+    COUNTERS_STRIDE, DEVICES_MAX, Geometry, GeometryError, SETS_PER_DEVICE_MAX, SHARDS_PER_WORKER_MAX,
+};
 use crate::layout;
 
 /// A compute capability, such as 9.0.
@@ -74,10 +76,13 @@ macro_rules! device_files {
 
 /// The files of `device/`, by name.
 pub const FILES: &[(&str, &str)] = &device_files![
+    "alone.cuh",
     "base.cuh",
+    "bell.cuh",
     "bench_seed.cuh",
     "config.cuh",
     "ctx.cuh",
+    "handle.cuh",
     "hlc.cuh",
     "kernel.cuh",
     "keys.cuh",
@@ -91,6 +96,8 @@ pub const FILES: &[(&str, &str)] = &device_files![
     "send.cuh",
     "shared.cuh",
     "spill.cuh",
+    "team.cuh",
+    "timers.cuh",
     "worker.cuh",
 ];
 
@@ -145,6 +152,8 @@ fn options(geometry: &Geometry, arch: Arch, variant: Variant, max_sends: u32) ->
     // Types of Rust have integers of 128 bits; no operation may become part of another (kernels/device/ops.cuh says so too).
     options.extend(["-device-int128".into(), "-fmad=false".into()]);
     let numbers = [
+        ("DEVICES", g.devices),
+        ("DEVICES_MAX", DEVICES_MAX),
         ("WORKERS", g.workers),
         ("THREADS", g.threads),
         ("BATCH", g.batch),
@@ -153,6 +162,7 @@ fn options(geometry: &Geometry, arch: Arch, variant: Variant, max_sends: u32) ->
         ("INGRESS_SLOTS", g.ingress_slots),
         ("EGRESS_SLOTS", g.egress_slots),
         ("SPILL_SLOTS", g.spill_slots),
+        ("TIMER_SLOTS", g.timer_slots),
         ("SHARDS_MAX", SHARDS_PER_WORKER_MAX),
         ("SETS_MAX", SETS_PER_DEVICE_MAX),
         ("MAX_SENDS", max_sends),
@@ -175,13 +185,13 @@ fn types_text(types: &[DeviceType]) -> String {
     }
     text.push_str(
         "RF_FN u32 dispatch(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 set_index, const SetEntry &set,\n    \
-         u32 &handled, u32 &sent) {\n    switch (set.type_index) {\n",
+         Tally &tally) {\n    switch (set.type_index) {\n",
     );
     for index in 0..types.len() {
         let namespace = DeviceType::namespace(index);
         let _ = writeln!(
             text,
-            "    case {index}: return run_actor<{namespace}::Type>(p, s, me, j, chain, set_index, set, handled, sent);"
+            "    case {index}: return run_actor<{namespace}::Type>(p, s, me, j, chain, set_index, set, tally);"
         );
     }
     text.push_str(

@@ -2,10 +2,11 @@
 static constexpr u32 MAX_SENDS = 1;
 
 struct Hop {
-    u64 value;
+    u32 value;
+    u32 stride; // between two hot actors
     u64 actors; // of the set; the next target is one of them
     u32 left;   // handlings to come, this one included
-    u32 hot;    // 0, or: one hop in 32 goes to one of the first `hot` actors
+    u32 hot;    // 0, or: one hop in 32 goes to one of so many actors
     u64 salt;
 };
 struct State {
@@ -31,7 +32,7 @@ RF_FN u32 handle(State &state, const Envelope &message, Ctx<MAX_SENDS> &ctx) {
     if (hop.left > 1) {
         const u64 mixed = mix64(hop.salt * 0x9e3779b97f4a7c15ull + hop.left);
         u64 to = mul_high(mixed << 16 | mixed >> 48, hop.actors);
-        if (hop.hot != 0 && (mixed >> 20 & 31) == 0) to = to % hop.hot;
+        if (hop.hot != 0 && (mixed >> 20 & 31) == 0) to = (u64)((u32)(mixed >> 32) % hop.hot) * hop.stride;
         hop.left--;
         ctx.tell(OWN_TAG, to, KIND_Hop, hop);
     }

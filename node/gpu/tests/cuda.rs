@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringfleet_abi::{
-    ActorId, Control, Envelope, Epoch, Flags, KeySpace, RestartMode, RouteTarget, SessionId, SetId, ShardId,
-    ShardIndex, Status, Verdict, WorkerIndex,
+    ActorId, Control, DeadReason, Envelope, Epoch, Flags, KeySpace, RestartMode, RouteTarget, SessionId, SetId,
+    ShardId, ShardIndex, Status, Verdict, WorkerCounters, WorkerIndex,
 };
 use ringfleet_env::{Clock, SystemClock};
 use ringfleet_gpu::Device;
@@ -31,6 +31,10 @@ fn tag(types: &[DeviceType], name: &str) -> u32 {
 }
 
 fn start() -> Option<CudaDevice> {
+    start_with(|geometry| Geometry { spill_slots: 8192, ..geometry }, &shipped())
+}
+
+fn start_with(change: impl Fn(Geometry) -> Geometry, types: &[DeviceType]) -> Option<CudaDevice> {
     let gpu = match Gpu::open(0) {
         Ok(gpu) => gpu,
         Err(CudaError::Missing { library, hint }) if std::env::var_os("RINGFLEET_REQUIRE_GPU").is_none() => {
@@ -43,11 +47,11 @@ fn start() -> Option<CudaDevice> {
         }
         Err(error) => panic!("RINGFLEET_REQUIRE_GPU is set: {error}"),
     };
-    let geometry = Geometry { spill_slots: 8192, ..Geometry::for_multiprocessors(gpu.multiprocessors) };
+    let geometry = change(Geometry::for_multiprocessors(gpu.multiprocessors));
     let capacity = Capacity { arena_bytes: 64 << 20, sets: 64, shards: 2048, host_ingress_slots: 1 << 14 };
     let cache = std::env::temp_dir().join("ringfleet-cubin");
     let clock = Arc::new(SystemClock);
-    Some(CudaDevice::start(gpu, geometry, &shipped(), &capacity, &cache, clock).expect("the device starts"))
+    Some(CudaDevice::start(gpu, geometry, types, &capacity, &cache, clock).expect("the device starts"))
 }
 
 fn lease(device: &mut CudaDevice, millis: u64) {
@@ -79,10 +83,21 @@ fn egress(device: &mut CudaDevice, count: usize) -> Vec<Envelope> {
 
 /// Makes a set with all its shards resident, round robin, and routed.
 fn deploy(device: &mut CudaDevice, set: SetId, name: &str, keys: KeySpace, shards: u16, actors_per_shard: u32) {
-    let types = shipped();
+    deploy_of(device, &shipped(), set, name, keys, shards, actors_per_shard);
+}
+
+fn deploy_of(
+    device: &mut CudaDevice,
+    types: &[DeviceType],
+    set: SetId,
+    name: &str,
+    keys: KeySpace,
+    shards: u16,
+    actors_per_shard: u32,
+) {
     let type_index = types.iter().position(|ty| ty.name == name).map(|at| at as u16);
     let restart = RestartMode::Stop;
-    let tag = tag(&types, name);
+    let tag = tag(types, name);
     device.submit(Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart }).expect("room");
     for index in 0..shards {
         let (shard, worker) = (ShardId::new(set, ShardIndex(index)), WorkerIndex(index % device.workers()));
@@ -131,11 +146,12 @@ fn a_gpu_answers_counts_refuses_and_obeys_its_lease() {
     let add = |n, amount: i64| message(n, COUNTERS, 1, kind("Add"), Flags::NONE, &amount.to_le_bytes());
     let read = |n| message(n, COUNTERS, 1, kind("Read"), Flags::ASK, &[]);
     assert_eq!(device.push_ingress(&[add(1, 40), add(2, 2), read(3), add(4, i64::MAX), read(5)]), 5);
-    let answers = egress(&mut device, 3);
+    // Who told is not answered, but the host hears that the actor has failed.
+    let answers = egress(&mut device, 2);
     assert_eq!(answers[0].payload[..8], 42_i64.to_le_bytes());
-    let verdicts: Vec<_> = answers[1..].iter().map(|answer| answer.as_verdict().expect("a verdict")).collect();
-    assert_eq!((verdicts[0].0, verdicts[0].1.fault), (Verdict::HandlerFailed, 2));
-    assert_eq!(verdicts[1].0, Verdict::ActorFailed);
+    assert_eq!(answers[1].as_verdict().map(|verdict| verdict.0), Some(Verdict::ActorFailed));
+    let failed = Status::ActorFailed { actor: ActorId::new(COUNTERS, 1), fault: 2 };
+    await_status(&mut device, |status| *status == failed);
 
     // No such key; wrong length; no reply.
     let bad = [
@@ -167,8 +183,10 @@ fn a_gpu_answers_counts_refuses_and_obeys_its_lease() {
     );
 
     // C7, in a quiet device.
-    let total = device.total();
-    assert_eq!(total.in_flight(), 0, "{total:?}");
+    let began = Instant::now();
+    while (device.total().in_flight(), device.total().resting()) != (0, 0) {
+        assert!(began.elapsed() < WAIT, "{:?}", device.total());
+    }
 
     // C2: past the lease nothing is handled; renewed, all of it is.
     lease(&mut device, 0);
@@ -196,10 +214,154 @@ fn a_gpu_answers_counts_refuses_and_obeys_its_lease() {
     await_status(&mut device, |status| *status == Status::Stopped);
 }
 
+/// Sets timers, forwards, stops: what the shipped types do not.
+const ALARM: &str = r"
+static constexpr u32 MAX_SENDS = 4;
+struct Set { u32 delay_ms; u32 times; u64 first; };
+struct Ring { u64 number; };
+struct Forward { u64 to; };
+struct Rung { u64 rings; u64 errors; };
+struct State { u64 rings; u64 errors; u64 last; u64 padding; };
+RF_FN void init(State &state) { state.rings = state.errors = state.last = state.padding = 0; }
+RF_FN u32 handle(State &state, const Envelope &message, Ctx<MAX_SENDS> &ctx) {
+    if (message.kind == KIND_Set) {
+        const Set set = body_of<Set>(message);
+        for (u32 k = 0; k < set.times; k++) ctx.after(set.delay_ms, KIND_Ring, Ring{set.first + k});
+    } else if (message.kind == KIND_Ring) {
+        const u64 number = body_of<Ring>(message).number;
+        if (number <= state.last || message.from_key != message.to_key) state.errors++;
+        state.last = number;
+        state.rings++;
+    } else if (message.kind == KIND_Forward) {
+        ctx.tell(OWN_TAG, body_of<Forward>(message).to, KIND_Ring, Ring{1});
+    } else if (message.kind == KIND_Asked) {
+        ctx.reply(KIND_Rung, Rung{state.rings, state.errors});
+    } else if (message.kind == KIND_Done) {
+        ctx.stop();
+    } else {
+        return FAULT_BAD_MESSAGE;
+    }
+    return FAULT_NONE;
+}
+";
+
+fn alarm() -> DeviceType {
+    let kinds = ["Set", "Ring", "Forward", "Asked", "Rung", "Done"].into_iter().map(|name| Kind { name }).collect();
+    DeviceType { name: "alarm".into(), state_bytes: 32, max_sends: 4, kinds, text: ALARM.into() }
+}
+
+const ALARMS: SetId = SetId(3);
+
+fn set_timers(actor: u64, delay_ms: u32, times: u32, first: u64) -> Envelope {
+    let mut body = [0; 16];
+    body[..4].copy_from_slice(&delay_ms.to_le_bytes());
+    body[4..8].copy_from_slice(&times.to_le_bytes());
+    body[8..].copy_from_slice(&first.to_le_bytes());
+    message(0, ALARMS, actor, kind("Set"), Flags::NONE, &body)
+}
+
+fn push_all(device: &mut CudaDevice, envelopes: &[Envelope]) {
+    let (began, mut pushed) = (Instant::now(), 0);
+    while pushed < envelopes.len() {
+        pushed += device.push_ingress(&envelopes[pushed..]);
+        assert!(began.elapsed() < WAIT, "{pushed} of {} envelopes found room: {:?}", envelopes.len(), device.total());
+    }
+}
+
+fn await_total(device: &CudaDevice, done: impl Fn(&WorkerCounters) -> bool) -> WorkerCounters {
+    let began = Instant::now();
+    loop {
+        let total = device.total();
+        if done(&total) {
+            return total;
+        }
+        assert!(began.elapsed() < WAIT, "{total:?}");
+    }
+}
+
+fn dead(total: &WorkerCounters, reason: DeadReason) -> u64 {
+    total.dead[reason as usize]
+}
+
+#[test]
+fn timers_of_a_gpu_keep_time_order_and_their_bound_and_a_full_spill_sheds() {
+    let types = [alarm()];
+    let small = |geometry| Geometry { spill_slots: 1024, egress_slots: 64, timer_slots: 96, ..geometry };
+    let Some(mut device) = start_with(small, &types) else { return };
+    lease(&mut device, 60_000);
+    await_status(&mut device, |status| *status == Status::Unfenced);
+    // A shard for each worker, ten actors in each.
+    let workers = device.workers();
+    let count = u64::from(workers) * 10;
+    deploy_of(&mut device, &types, ALARMS, "alarm", KeySpace::Dense { count }, workers, 0);
+
+    // Four at once of one delay, and four of a shorter one set later: numbers say in which order they must come.
+    let began = Instant::now();
+    let later: Vec<Envelope> = (0..count).map(|actor| set_timers(actor, 60, 4, 5)).collect();
+    let sooner: Vec<Envelope> = (0..count).map(|actor| set_timers(actor, 20, 4, 1)).collect();
+    push_all(&mut device, &later);
+    push_all(&mut device, &sooner);
+    let pending = await_total(&device, |total| total.handled >= 2 * count);
+    assert_eq!(
+        (pending.timers_now, pending.in_flight(), pending.resting()),
+        (8 * count, 8 * i128::from(count), 8 * i128::from(count))
+    );
+    await_total(&device, |total| total.timers_now == 0 && total.handled == 10 * count);
+    assert!(began.elapsed() >= Duration::from_millis(60), "{:?}", began.elapsed());
+    let asks: Vec<Envelope> =
+        (0..count).map(|actor| message(actor as u32 + 1, ALARMS, actor, kind("Asked"), Flags::ASK, &[])).collect();
+    for some in asks.chunks(500) {
+        push_all(&mut device, some);
+        for answer in egress(&mut device, some.len()) {
+            assert_eq!(answer.payload[..16], [8_u64.to_le_bytes(), 0_u64.to_le_bytes()].concat(), "{answer:?}");
+        }
+    }
+
+    // An actor that has stopped hears no timer of its former life.
+    push_all(&mut device, &[set_timers(7, 10, 3, 1), message(0, ALARMS, 7, kind("Done"), Flags::NONE, &[])]);
+    let total = await_total(&device, |total| dead(total, DeadReason::ActorGone) == 3 && total.timers_now == 0);
+    assert_eq!((total.in_flight(), total.resting()), (0, 0), "{total:?}");
+
+    // The wheel of worker 0 holds 96 timers.
+    let full: Vec<Envelope> = (0..25).map(|n| set_timers(n % 5, 3_600_000, 4, 9)).collect();
+    push_all(&mut device, &full);
+    let mut none = [Envelope::default(); 4];
+    let began = Instant::now();
+    while !matches!(device.poll_status(), Some(Status::ActorFailed { fault: 8, .. })) {
+        // Events come with what leaves the device.
+        assert_eq!(device.poll_egress(&mut none), 0);
+        assert!(began.elapsed() < WAIT, "no such status in time");
+    }
+    await_total(&device, |total| total.timers_now == 96 && total.failures == 1);
+
+    // Nobody takes what worker 1 answers: its ring and its spill fill, and after a while it runs nothing more.
+    let asks: Vec<Envelope> =
+        (0..2000).map(|n| message(n + 1, ALARMS, 10 + u64::from(n) % 10, kind("Asked"), Flags::ASK, &[])).collect();
+    push_all(&mut device, &asks);
+    await_total(&device, |total| total.spill_now > 800);
+    let forwards: Vec<Envelope> = (0..1000)
+        .map(|n| message(0, ALARMS, 20 + n % 10, kind("Forward"), Flags::NONE, &(10 + n % 10).to_le_bytes()))
+        .collect();
+    push_all(&mut device, &forwards);
+    await_total(&device, |total| dead(total, DeadReason::Overloaded) == 1000 && total.overload_rounds > 0);
+    let answers = egress(&mut device, 2000);
+    let busy = answers.iter().filter(|answer| matches!(answer.as_verdict(), Some((Verdict::Busy, _)))).count();
+    let replies = answers.iter().filter(|answer| answer.kind == kind("Rung") && answer.as_verdict().is_none()).count();
+    assert!(busy > 0 && replies > 800 && busy + replies == 2000, "{busy} busy, {replies} replies");
+    // The gate stays closed until the marker comes (C3).
+    let ask = |n| message(n, ALARMS, 10, kind("Asked"), Flags::ASK, &[]);
+    push_all(&mut device, &[ask(1)]);
+    assert!(matches!(egress(&mut device, 1)[0].as_verdict(), Some((Verdict::Busy, _))));
+    push_all(&mut device, &[Envelope::gate_marker(ShardId::new(ALARMS, ShardIndex(1))), ask(2)]);
+    assert_eq!(egress(&mut device, 1)[0].kind, kind("Rung"));
+    let total = await_total(&device, |total| total.in_flight() == 96);
+    assert_eq!((total.resting(), total.refused), (96, busy as u64 + 1), "{total:?}");
+}
+
 /// The device code compiles for every architecture. Needs NVRTC and no GPU; with `RINGFLEET_REQUIRE_NVRTC=1` it fails without.
 #[test]
 fn device_code_compiles_for_every_architecture() {
-    let types: Vec<DeviceType> = shipped().into_iter().chain(bench_types()).collect();
+    let types: Vec<DeviceType> = shipped().into_iter().chain(bench_types()).chain([alarm()]).collect();
     for (major, minor) in [(8, 0), (9, 0), (10, 0)] {
         let variant = Variant { seed: true, ..Variant::default() };
         let geometry = Geometry::for_multiprocessors(132);

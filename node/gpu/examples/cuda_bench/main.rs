@@ -72,7 +72,7 @@ impl World {
             KeySpace::Hashed => (scenario.actors.div_ceil(u64::from(shards)) * 2).next_power_of_two(),
         };
         let units = u64::from(ty.record_units());
-        let stride = (each + 1) * units;
+        let stride = (each + 1) * units + if scenario.hashed { each / 4 } else { 0 };
         let capacity = Capacity {
             arena_bytes: stride * u64::from(shards) * 32,
             sets: 16,
@@ -92,6 +92,7 @@ impl World {
                 epoch: 1,
                 worker: u32::from(owner[shard as usize]),
                 record_units: ty.record_units(),
+                units: stride as u32,
                 ..ShardEntry::default()
             })
             .collect();
@@ -232,6 +233,9 @@ fn throughput(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
         total.dead_total(),
     );
     print_phases(&world, scenario)?;
+    if scenario.hot != 0 && scenario.variant.profile {
+        print_hottest(&world)?;
+    }
     if check != "ok" || scenario.hot != 0 {
         print_workers(&world)?;
     }
@@ -259,6 +263,17 @@ fn print_phases(world: &World, scenario: &Scenario) -> Outcome<()> {
         })
         .collect();
     println!("    ticks per batch: {}", line.join("  "));
+    Ok(())
+}
+
+/// Clock ticks of the phases of worker 0, which has the first of the hot actors.
+fn print_hottest(world: &World) -> Outcome<()> {
+    let mut ticks = [0_u64; 8];
+    world.resident.memory.profile.read(0, &mut ticks, &world.resident.copy)?;
+    let counters = world.resident.counters(WorkerIndex(0))?;
+    let batches = counters.batches.max(1);
+    let line: Vec<String> = ticks.iter().map(|ticks| (ticks / batches).to_string()).collect();
+    println!("    worker 0: batch {:.0}, ticks per batch {}", counters.handled as f64 / batches as f64, line.join(" "));
     Ok(())
 }
 
@@ -569,6 +584,8 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
             "left" => s.left = small,
             "hot" => s.hot = small,
             "rust" => s.rust = number != 0,
+            // Hot actors lie apart, so that each has a worker of its own; else they are neighbours in one shard.
+            "spread" => s.burst = (s.actors / u64::from(s.hot.max(1))) as u32,
             "burst" => s.burst = small,
             "hashed" => s.hashed = number != 0,
             "ring" => s.geometry.ring_slots = small,

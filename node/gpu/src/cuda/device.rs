@@ -9,8 +9,6 @@
 //! * **Wall time.** The kernel's HLC is its timer plus an offset that is measured again with every lease and only ever raised, so
 //!   device time never goes back.
 //! * `pause` is a lease that has ended.
-//!
-//! Not yet: timers (`ctx.after` fails the actor with `timer_full`), the status `actor_failed` (failures are counted).
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -160,7 +158,7 @@ impl Device for CudaDevice {
     }
 
     fn poll_status(&mut self) -> Option<Status> {
-        if let Some(event) = self.events.pop_front() {
+        if let Some(event) = self.events.pop_front().or_else(|| self.egress.take_event()) {
             return Some(event);
         }
         if self.engine.announce().is_err() {

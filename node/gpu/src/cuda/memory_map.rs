@@ -91,20 +91,24 @@ impl MemoryMap {
         shared: Option<&Arc<SharedMap>>,
     ) -> Result<Self, CudaError> {
         let slot = size_of::<Envelope>();
-        let workers = geometry.workers as usize;
-        let rows = (workers + 1) * geometry.row_words() as usize * 4;
+        let (workers, peers) = (geometry.workers as usize, geometry.peers() as usize);
+        let rows = workers * geometry.row_words() as usize * 4;
         let tag_slots = (capacity.sets as usize * 2).next_power_of_two();
         let device = |bytes: usize| DeviceMemory::new(gpu, bytes);
         // What other GPUs of the node write, and records that may move to them.
         let shareable = |bytes: usize| DeviceMemory::shareable(gpu, bytes);
         let spill_slots = workers * geometry.spill_slots as usize;
-        let rings = shareable(workers * workers * geometry.ring_slots as usize * slot)?;
+        let rings = shareable(workers * peers * geometry.ring_slots as usize * slot)?;
         let tails = shareable(rows)?;
         let heads = shareable(rows)?;
         let ingress = device(workers * geometry.ingress_slots as usize * slot)?;
         let spill = device(spill_slots * slot)?;
         let spill_live = device(spill_slots * 8)?;
         let spill_free = device(spill_slots * 4)?;
+        let timer_slots = workers * geometry.timer_slots as usize;
+        let timer_keys = device(timer_slots * 16)?;
+        let timer_messages = device(timer_slots * slot)?;
+        let timer_free = device(timer_slots * 4)?;
         let saves = device(workers * geometry.save_words() as usize * 4)?;
         let arena = shareable(usize::try_from(capacity.arena_bytes).unwrap_or(usize::MAX))?;
         let sets = device(capacity.sets as usize * size_of::<SetEntry>())?;
@@ -143,6 +147,9 @@ impl MemoryMap {
             spill: spill.address(),
             spill_live: spill_live.address(),
             spill_free: spill_free.address(),
+            timer_keys: timer_keys.address(),
+            timer_messages: timer_messages.address(),
+            timer_free: timer_free.address(),
             saves: saves.address(),
             counters: counters.address(),
             device_page: device_page.address(),
@@ -154,7 +161,8 @@ impl MemoryMap {
             host_ingress_slots: capacity.host_ingress_slots,
             ..Params::default()
         };
-        let rest = vec![rings, tails, heads, ingress, spill, spill_live, spill_free, saves];
+        let mut rest = vec![rings, tails, heads, ingress, spill, spill_live, spill_free, saves];
+        rest.extend([timer_keys, timer_messages, timer_free]);
         Ok(Self {
             params,
             arena,

@@ -18,7 +18,7 @@
 //! | [`device`] | [`CudaDevice`]: `trait Device`, in one process |
 //! | [`served`] | the same kernel in a device process |
 //!
-//! Not yet: more than one GPU, timers.
+//! Not yet: more than one GPU.
 
 pub mod baseline;
 pub mod compile;

@@ -12,12 +12,14 @@
 //! nothing is read or written by it.
 #![allow(unsafe_code)]
 
+use std::collections::VecDeque;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use ringfleet_abi::{Envelope, WorkerIndex};
-use ringfleet_kernels::Geometry;
+use ringfleet_abi::status::StatusOp;
+use ringfleet_abi::{Envelope, Flags, Status, WorkerIndex};
 use ringfleet_kernels::layout::HostPage;
+use ringfleet_kernels::{Geometry, bell};
 
 use crate::host_memory::HostMemory;
 
@@ -45,6 +47,7 @@ pub struct EgressPort {
     egress_slots: u32,
     head: Vec<u32>,
     broken: bool,
+    events: VecDeque<Status>,
 }
 
 pub(crate) fn word32<M: HostMemory>(memory: &M, offset: usize) -> &AtomicU32 {
@@ -136,9 +139,28 @@ impl IngressPort {
     #[inline]
     pub fn publish<M: HostMemory>(&mut self, memory: &M) {
         if self.write != self.published {
+            if self.write.wrapping_sub(self.published) == 1 {
+                self.ring_bell(memory);
+            }
             self.published = self.write;
             // Release: pairs with the router's fence after its load; publishes the slots below.
             word32(memory, offset_of!(HostPage, ingress_tail)).store(self.write, Ordering::Release);
+        }
+    }
+
+    /// Writes a single envelope beside the words that the router reads, so that it needs one read of host memory, not two. The
+    /// check makes it safe (`ringfleet_kernels::bell`), so the order of these stores does not matter.
+    fn ring_bell<M: HostMemory>(&self, memory: &M) {
+        let at = (self.published & (self.host_slots - 1)) as usize;
+        // SAFETY: the slot was written by `push` and is not yet published; nobody else writes it.
+        let (envelope, dest) =
+            unsafe { (memory.host_ingress().at::<[u64; 8]>(at).read(), memory.host_dest().at::<u32>(at).read()) };
+        word32(memory, offset_of!(HostPage, bell_position)).store(self.published, Ordering::Relaxed);
+        word32(memory, offset_of!(HostPage, bell_dest)).store(dest, Ordering::Relaxed);
+        let check = bell::check(self.published, dest, &envelope);
+        word64(memory, offset_of!(HostPage, bell_check)).store(check, Ordering::Relaxed);
+        for (k, word) in envelope.iter().enumerate() {
+            word64(memory, offset_of!(HostPage, bell) + k * 8).store(*word, Ordering::Relaxed);
         }
     }
 }
@@ -147,7 +169,8 @@ impl EgressPort {
     /// The end of empty rings.
     #[must_use]
     pub fn new(geometry: &Geometry) -> Self {
-        Self { egress_slots: geometry.egress_slots, head: vec![0; geometry.workers as usize], broken: false }
+        let head = vec![0; geometry.workers as usize];
+        Self { egress_slots: geometry.egress_slots, head, broken: false, events: VecDeque::new() }
     }
 
     /// Whether a worker has written a position that cannot be: its ring is not read any more, and the device is to be given up.
@@ -156,12 +179,18 @@ impl EgressPort {
         self.broken
     }
 
+    /// The next event that came through the rings. They are set aside by [`EgressPort::poll`], in order per worker; while many of
+    /// them wait to be taken, nothing more is polled.
+    pub fn take_event(&mut self) -> Option<Status> {
+        self.events.pop_front()
+    }
+
     /// Takes envelopes that workers sent to the host, in order per worker, and returns how many.
     pub fn poll<M: HostMemory>(&mut self, memory: &M, out: &mut [Envelope]) -> usize {
         let mut taken = 0;
         for worker in 0..self.head.len() {
             let tail = word32(memory, offset_of!(HostPage, egress_tail) + worker * 4).load(Ordering::Relaxed);
-            if tail != self.head[worker] && taken < out.len() {
+            if tail != self.head[worker] && taken < out.len() && self.events.len() < EVENTS_MAX {
                 taken += self.take(memory, worker, tail, &mut out[taken..]);
             }
         }
@@ -177,18 +206,35 @@ impl EgressPort {
             self.broken = true;
             return 0;
         }
-        let count = (ready as usize).min(out.len());
         let ring = worker * self.egress_slots as usize;
-        for (k, place) in out[..count].iter_mut().enumerate() {
-            let at = (head.wrapping_add(k as u32) & (self.egress_slots - 1)) as usize;
+        let (mut looked, mut taken) = (0, 0);
+        while looked < ready && taken < out.len() {
+            let at = (head.wrapping_add(looked) & (self.egress_slots - 1)) as usize;
             // SAFETY: a published slot that is not yet given back: the worker does not write it.
-            *place = unsafe { memory.egress().at::<Envelope>(ring + at).read() };
+            let envelope = unsafe { memory.egress().at::<Envelope>(ring + at).read() };
+            looked += 1;
+            if envelope.flags().has(Flags::CONTROL) && !envelope.flags().has(Flags::REPLY) {
+                self.events.extend(event_of(&envelope));
+            } else {
+                out[taken] = envelope;
+                taken += 1;
+            }
         }
-        self.head[worker] = head.wrapping_add(count as u32);
+        self.head[worker] = head.wrapping_add(looked);
         // Release: our reads of these slots are over.
         word32(memory, offset_of!(HostPage, egress_head) + worker * 4).store(self.head[worker], Ordering::Release);
-        count
+        taken
     }
+}
+
+/// Events that wait to be taken. One ring's worth more may come in the poll that passes this.
+const EVENTS_MAX: usize = 4096;
+
+/// What a control envelope of a worker that is no reply says: an actor has failed (`tell_failure` in `device/run.cuh`).
+fn event_of(envelope: &Envelope) -> Option<Status> {
+    let fault =
+        u32::from_le_bytes([envelope.payload[0], envelope.payload[1], envelope.payload[2], envelope.payload[3]]);
+    (envelope.kind == StatusOp::ActorFailed.code()).then(|| Status::ActorFailed { actor: envelope.from(), fault })
 }
 
 /// What a worker is finished with.

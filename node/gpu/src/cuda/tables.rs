@@ -60,8 +60,10 @@ struct HostSet {
 }
 
 impl HostSet {
+    /// One record more than the capacity, and 8 bytes for the key of each record of a hashed shard.
     fn units(&self) -> u64 {
-        u64::from(self.record_units) * (u64::from(self.capacity) + 1)
+        let keys = if matches!(self.keys, KeySpace::Hashed) { u64::from(self.capacity) / 4 } else { 0 };
+        u64::from(self.record_units) * (u64::from(self.capacity) + 1) + keys
     }
 }
 
@@ -228,7 +230,7 @@ impl Tables {
         let capacity = match keys {
             KeySpace::Dense { .. } => u32::try_from(per_shard).ok(),
             // Half full at most, so that probing stays short.
-            KeySpace::Hashed => actors_per_shard.max(1).checked_mul(2).and_then(u32::checked_next_power_of_two),
+            KeySpace::Hashed => actors_per_shard.max(2).checked_mul(2).and_then(u32::checked_next_power_of_two),
         };
         if self.known >= SETS_PER_DEVICE_MAX {
             return Err(Full);
@@ -318,7 +320,7 @@ impl Tables {
             // Not the epoch: the worker empties the records before the first message.
             emptied: !(epoch.0 as u32),
             record_units,
-            ..ShardEntry::default()
+            units: u32::try_from(units).expect("no more than the arena has"),
         };
         self.change(Some(TableWrite::Shards(index, vec![entry])));
         self.waiting.push_back((self.version, Outcome::Assigned { shard, epoch, worker }));

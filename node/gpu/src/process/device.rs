@@ -326,7 +326,7 @@ impl Device for ProcessDevice {
     }
 
     fn poll_status(&mut self) -> Option<Status> {
-        if let Some(event) = self.events.pop_front() {
+        if let Some(event) = self.events.pop_front().or_else(|| self.egress.take_event()) {
             return Some(event);
         }
         if !self.is_lost()

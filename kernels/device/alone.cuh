@@ -1,0 +1,116 @@
+// A worker that has little to do (C2, C3, C7): its first warp polls, handles and publishes on its own, while the rest of the
+// block waits at a barrier. A message between idle workers meets no barrier of a block, one fence where it is sent and one
+// acquire where it is taken.
+//
+// Only what is plain is done so. Whatever is not (a change of tables, a spill, a timer that is due, the end of the lease, more
+// messages than lanes) is left to the block, which finds everything as between two rounds of its own.
+#pragma once
+#include "handle.cuh"
+
+#if RF_PROFILE
+#define RF_PHASE(n)                                                                                                    \
+    do {                                                                                                               \
+        if (threadIdx.x == 0) {                                                                                        \
+            const u64 now = clock64();                                                                                 \
+            s.phase[n] += now - phase_began;                                                                           \
+            phase_began = now;                                                                                         \
+        }                                                                                                              \
+    } while (0)
+#else
+#define RF_PHASE(n)
+#endif
+
+// What the router relays, and the time: one lane, once a round.
+RF_FN void read_page(const Params &p, Shared &s) {
+    const DevicePage *page = device_of(p);
+    const u32 stop = load_relaxed(&page->stop), tables = load_relaxed(&page->tables_version);
+    const u64 lease_ns = load_relaxed(&page->lease_deadline_ns), offset_ns = load_relaxed(&page->wall_offset_ns);
+    s.stop = stop;
+    s.tables_wanted = tables;
+    s.lease_ns = lease_ns;
+    s.wall_offset_ns = offset_ns;
+    s.now_ns = timer_ns();
+    const u64 now_ms = (s.now_ns + offset_ns) / 1000000;
+    s.now_hlc = hlc_from_ms(now_ms);
+    s.limit_hlc = hlc_limit(now_ms);
+}
+
+// Whether the worker is in no state that a single warp does not know. Read behind a barrier, with nothing unpublished.
+RF_FN bool is_plain(const Shared &s) {
+    return s.stop == 0 && s.tables_wanted == s.tables_version && s.now_ns < s.lease_ns && s.spill_live == 0 &&
+           s.overload == 0 && !timers_are_due(s);
+}
+
+static constexpr u32 LANE_RINGS = (INBOUND + 31) / 32; // of a lane: ring k * 32 + lane
+static constexpr u32 IDLE_POLLS = 16;                  // without a find, count as one round of bounded mode
+
+// Polls until something is there, and takes it: true. False: there is something for the block, which is untouched. One warp.
+RF_FN bool take_alone(const Params &p, Shared &s, u32 me, u32 &round) {
+    const u32 lane = threadIdx.x;
+    u32 ready[LANE_RINGS], all = 0;
+    for (u32 idle = 1; all == 0; idle++) {
+        // Bounded mode ends in the block's loop.
+        if (p.rounds_max != 0 && round >= p.rounds_max) return false;
+#pragma unroll
+        for (u32 k = 0; k < LANE_RINGS; k++) {
+            const u32 ring = k * 32 + lane;
+            ready[k] = ring < INBOUND ? load_peer(&tails_of(p, me)[ring]) : 0;
+        }
+        if (lane == 31) read_page(p, s);
+        u32 mine = 0;
+#pragma unroll
+        for (u32 k = 0; k < LANE_RINGS; k++) {
+            const u32 ring = k * 32 + lane;
+            ready[k] = ring < INBOUND ? ring_ready(ready[k], s.in_head[ring]) : 0;
+            mine += ready[k];
+        }
+        __syncwarp();
+        if (!is_plain(s)) return false;
+        if (__any_sync(~0u, mine != 0)) all = __reduce_add_sync(~0u, mine);
+        if (all > ALONE_MAX) return false;
+        if (all == 0) {
+            round += idle % IDLE_POLLS == 0;
+            // The wait is short: it leaves the memory to the others, and costs a message little.
+            if (idle > 4096) pause_ns(50);
+            __syncwarp();
+        }
+    }
+    round++;
+    // Acquire: pairs with the fence of the sender's round.
+    u32 end = 0;
+#pragma unroll
+    for (u32 k = 0; k < LANE_RINGS; k++) {
+        const u32 ring = k * 32 + lane;
+        u32 left = __ballot_sync(~0u, ready[k] != 0);
+        if (left == 0) continue;
+        if (ready[k] != 0) load_peer_acquire(&tails_of(p, me)[ring]);
+        for (; left != 0; left &= left - 1) {
+            const u32 from = __ffs(left) - 1, take = __shfl_sync(~0u, ready[k], from);
+            if (lane == from) {
+                s.in_from[ring] = end;
+                s.in_take[ring] = take;
+            }
+            end += take;
+        }
+    }
+    if (lane == 0) {
+        s.batch = end;
+        s.egress_used = 0;
+        s.spill_moved_ns = s.now_ns;
+        open_round(s);
+    }
+    __syncwarp();
+    return true;
+}
+
+// Publishes what the warp has done, if the lease allows it. Behind close_round().
+RF_FN void publish_alone(const Params &p, Shared &s, u32 me) {
+    if (!s.may_publish) return;
+    fence_round(s);
+#pragma unroll 1
+    for (u32 ring = threadIdx.x; ring < INBOUND; ring += 32) {
+        publish_outbound(p, s, me, ring);
+        publish_inbound(p, s, me, ring);
+    }
+    __syncwarp();
+}
