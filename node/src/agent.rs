@@ -17,16 +17,17 @@ use std::{
     time::Duration,
 };
 
-use ringfleet_abi::{DeviceIndex, Envelope, Status};
+use ringfleet_abi::{DeviceIndex, Envelope, LostReason, Status};
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::{
-    Action, Lane, LinkId, NodeProto, Now, PeerIdentity,
+    Action, Lane, Ledger, LinkId, NodeProto, Now, PeerIdentity,
     control::{Load, NodeView, Released},
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     error::NodeError,
+    faults::Faults,
     links::{Link, LinkEvent, Links},
     membership::{Membership, Report, Request},
     pump::{DeviceEvent, Next, Pump, STOP_LIMIT},
@@ -98,6 +99,7 @@ pub struct Agent {
     shown_at: Instant,
     /// Something has happened since.
     unshown: bool,
+    faults: Faults,
     fenced: bool,
     /// A device that has lost a worker.
     lost: Option<DeviceIndex>,
@@ -149,6 +151,7 @@ impl Agent {
             spares: Vec::new(),
             shown_at,
             unshown: true,
+            faults: Faults::default(),
             fenced: false,
             lost: None,
         }
@@ -325,25 +328,33 @@ impl Agent {
         let mut progress = false;
         for at in 0..self.pumps.len() {
             let room = self.proto.can_take_egress(now);
-            let pump = &self.pumps[at];
-            let device = pump.index();
-            pump.take_events(room, &mut self.events);
-            for event in self.events.drain(..) {
-                progress = true;
-                match event {
-                    DeviceEvent::Egress(envelopes) => self.proto.handle_egress(now, device, &envelopes),
-                    DeviceEvent::IngressDone { worker, total } => {
-                        self.proto.handle_ingress_done(now, device, worker, total);
+            progress |= self.take_events_of(at, room, now);
+        }
+        progress
+    }
+
+    fn take_events_of(&mut self, at: usize, egress_room: usize, now: Now) -> bool {
+        let pump = &self.pumps[at];
+        let device = pump.index();
+        pump.take_events(egress_room, &mut self.events);
+        let progress = !self.events.is_empty();
+        for event in self.events.drain(..) {
+            match event {
+                DeviceEvent::Egress(envelopes) => self.proto.handle_egress(now, device, &envelopes),
+                DeviceEvent::IngressDone { worker, total } => {
+                    self.proto.handle_ingress_done(now, device, worker, total);
+                }
+                DeviceEvent::Status(status) => {
+                    tracing::trace!(%device, ?status, "device");
+                    if let Status::WorkerLost { worker } = status {
+                        tracing::error!(%device, %worker, "a worker has failed");
+                        self.lost = Some(device);
                     }
-                    DeviceEvent::Status(status) => {
-                        tracing::trace!(%device, ?status, "device");
-                        if let Status::WorkerLost { worker } = status {
-                            tracing::error!(%device, %worker, "a worker has failed");
-                            self.lost = Some(device);
-                        }
-                        Self::note_stalled(&self.shared, device, status);
-                        self.proto.handle_status(now, device, status);
+                    Self::note_stalled(&self.shared, device, status);
+                    if let Status::ActorFailed { actor, fault } = status {
+                        self.faults.note(actor, fault);
                     }
+                    self.proto.handle_status(now, device, status);
                 }
             }
         }
@@ -455,9 +466,11 @@ impl Agent {
         let is_client = |link: &&Link| matches!(link.peer, PeerIdentity::Client { .. });
         let links_client = self.links.values().filter(is_client).count() as u64;
         let links_node = self.links.len() as u64 - links_client;
+        let faults = &mut self.faults;
         self.shared.update(|snapshot| {
             snapshot.ledger = ledger;
             snapshot.devices = devices;
+            faults.move_to(&mut snapshot.faults);
             snapshot.links_client = links_client;
             snapshot.links_node = links_node;
             snapshot.clock = *self.membership.clock.borrow();
@@ -481,24 +494,20 @@ impl Agent {
 
     /// Ends links, then devices, and only when nothing of this node executes any more tells the coordinator that it leaves (C2).
     async fn finish(mut self, mut ended: Ended) -> Ended {
-        for link in std::mem::take(&mut self.links).into_values() {
+        let now = self.now();
+        for (id, link) in std::mem::take(&mut self.links) {
             link.close("the node is leaving");
+            self.proto.link_down(now, id);
         }
-        self.pumps.iter().for_each(Pump::ask_to_stop);
-        let mut all_stopped = true;
+        let stuck = self.stop_devices().await;
+        if let (Some(index), false) = (stuck, matches!(ended, Ended::Stopped)) {
+            ended = Ended::Failed(NodeError::DeviceFailed { index: index.0 });
+        }
+        self.settle_accounts();
+        let all_stopped = stuck.is_none();
         for pump in self.pumps.drain(..) {
-            let index = pump.index();
-            match self.env.timeout(STOP_LIMIT + STOP_MARGIN, pump.stop()).await {
-                Ok(end) => tracing::debug!(?end, "device stopped"),
-                Err(_) => {
-                    // Its lease ends, and then it publishes nothing more; but no other incarnation may begin beside it.
-                    tracing::error!(device = %index, "does not stop");
-                    all_stopped = false;
-                    if !matches!(ended, Ended::Stopped) {
-                        ended = Ended::Failed(NodeError::DeviceFailed { index: index.0 });
-                    }
-                }
-            }
+            // Dropping a device waits for the round that its workers are in.
+            self.env.run_blocking(move || drop(pump)).await;
         }
         if matches!(ended, Ended::Stopped | Ended::DeviceLost(_)) && all_stopped {
             let (answer, left) = oneshot::channel();
@@ -512,6 +521,52 @@ impl Agent {
             let _ = self.env.timeout(LEAVE_LIMIT, leave).await;
         }
         ended
+    }
+}
+
+impl Agent {
+    /// Stops all devices and takes the last that they have for anybody; gives one that does not stop in time.
+    async fn stop_devices(&mut self) -> Option<DeviceIndex> {
+        self.pumps.iter().for_each(Pump::ask_to_stop);
+        let limit = self.env.now() + STOP_LIMIT + STOP_MARGIN;
+        loop {
+            let mut progress = self.turn_pumps();
+            let over = self.pumps.iter_mut().all(Pump::is_dead);
+            let now = self.now();
+            for at in 0..self.pumps.len() {
+                // There is no room to wait for: what finds none is dead-lettered.
+                progress |= self.take_events_of(at, usize::MAX, now);
+            }
+            if over {
+                return None;
+            }
+            if self.env.now() >= limit {
+                let stuck = self.pumps.iter_mut().find_map(|pump| (!pump.is_dead()).then(|| pump.index()));
+                // Its lease ends, and then it publishes nothing more; but no other incarnation may begin beside it.
+                stuck.inspect(|device| tracing::error!(%device, "does not stop"));
+                return stuck;
+            }
+            if !progress {
+                // Woken or not: it looks again.
+                let _ = self.env.timeout_at(limit.min(self.pumps_at), self.notify.notified()).await;
+            }
+        }
+    }
+
+    /// C7: what this incarnation held is reported lost, and its counters are kept.
+    fn settle_accounts(&mut self) {
+        let reported = self.proto.abandon(LostReason::SenderFenced);
+        let ledger = self.proto.ledger();
+        let devices: Vec<_> = self.pumps.iter().map(Pump::counters).collect();
+        let mut held = 0;
+        self.shared.update(|snapshot| {
+            held = snapshot.past.bury(&ledger, &devices);
+            snapshot.ledger = Ledger::default();
+            snapshot.devices = Vec::new();
+        });
+        if reported + held > 0 {
+            tracing::warn!(agent = reported, devices = held, "messages are lost with this incarnation");
+        }
     }
 }
 

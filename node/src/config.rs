@@ -34,6 +34,8 @@ pub struct NodeConfig {
     /// Messages kept for other nodes until they acknowledge them, altogether; half of it for one node, an eighth for one shard. More rides
     /// out longer cuts of a link, at 64 bytes each.
     pub outbound_max: usize,
+    /// Links of clients at a time; one more is refused. Each session that talks to this node has one.
+    pub clients_max: usize,
     /// How long it tries to join before it gives up with an error.
     pub join_deadline: Duration,
 }
@@ -59,6 +61,8 @@ impl NodeConfig {
     pub const JOIN_DEADLINE: Duration = Duration::from_secs(20);
     /// Messages for other nodes if nothing else is said: 64 MiB.
     pub const OUTBOUND_MAX: usize = ringfleet_proto::limits::OUTBOUND_TOTAL_MAX;
+    /// Links of clients if nothing else is said.
+    pub const CLIENTS_MAX: usize = 4096;
     /// Actors of one shard if nothing else is said: 67 million in a set of 256 shards.
     pub const ACTORS_PER_SHARD: u32 = 1 << 18;
 }

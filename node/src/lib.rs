@@ -18,7 +18,7 @@
 //! | [`links`] | connections, handshakes, lanes | C11 |
 //! | [`devices`] | start, loss and suspicion of devices | C2, C9 |
 //! | [`pump`] | between the loop and a device | C3, C9 |
-//! | [`shared`], [`metrics`], [`http`] | what others see of it | C7 |
+//! | [`shared`], [`faults`], [`metrics`], [`http`] | what others see of it | C7 |
 //!
 //! Deliberately absent: decisions. They are in `ringfleet-proto`.
 
@@ -27,6 +27,7 @@ pub mod config;
 pub mod coordinators;
 pub mod devices;
 pub mod error;
+pub mod faults;
 pub mod http;
 pub mod links;
 pub mod membership;

@@ -9,6 +9,8 @@
 //! * The loop takes a data frame only when the protocol has room for it ([`ringfleet_proto::NodeProto::can_read_data`]); the reader
 //!   has at most [`DATA_FRAMES_AHEAD`] frames in hand and then stops reading, so the transport stops the sender (C9).
 //! * A peer that does not read what it is sent is closed once `WRITE_BYTES_MAX` wait for it (C9).
+//! * There are at most [`NODE_LINKS_MAX`] links that nodes have made and [`LinksConfig::clients_max`] of clients; one more is refused with
+//!   the reason, and counted (C9). Each session has one link to a node at a time, so this bounds the sessions that talk to it, too.
 //! * C11: who is at the other end is what its certificate says; its `Hello` must say the same, in the view's words for a node (name and
 //!   incarnation), in the coordinator's for a client (who opened the session).
 
@@ -30,9 +32,9 @@ use ringfleet_proto::{
     control::{NodeView, Verb, allowed},
     wire::{self, Frame, Hello},
 };
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 
-use crate::membership::Request;
+use crate::{membership::Request, shared::Shared};
 
 /// Data frames of one link that wait for the loop.
 pub const DATA_FRAMES_AHEAD: usize = 8;
@@ -46,6 +48,8 @@ const HANDSHAKE_LIMIT: Duration = Duration::from_secs(3);
 const HANDSHAKES_MAX: usize = 256;
 /// How long one dial may take.
 const DIAL_LIMIT: Duration = Duration::from_secs(1);
+/// Links of other nodes. One more is refused, and dialled again by the other side.
+pub const NODE_LINKS_MAX: usize = 1024;
 /// Written frame buffers kept for reuse.
 const SPARE_MAX: usize = 256;
 
@@ -186,6 +190,9 @@ struct Inner {
     events: mpsc::Sender<LinkEvent>,
     agent: Arc<Notify>,
     handshakes: Arc<Semaphore>,
+    node_links: Arc<Semaphore>,
+    client_links: Arc<Semaphore>,
+    shared: Arc<Shared>,
     next_id: std::sync::atomic::AtomicU64,
 }
 
@@ -202,6 +209,10 @@ pub struct LinksConfig {
     pub requests: mpsc::Sender<Request>,
     /// Woken with every event.
     pub agent: Arc<Notify>,
+    /// Links of clients at a time.
+    pub clients_max: usize,
+    /// Where refusals are counted.
+    pub shared: Arc<Shared>,
 }
 
 impl Links {
@@ -209,7 +220,7 @@ impl Links {
     #[must_use]
     pub fn new(env: &Env, endpoint: Endpoint, config: LinksConfig) -> (Self, mpsc::Receiver<LinkEvent>) {
         let (events, receiver) = mpsc::channel(ANSWERS_AHEAD);
-        let LinksConfig { node, incarnation, view, requests, agent } = config;
+        let LinksConfig { node, incarnation, view, requests, agent, clients_max, shared } = config;
         let inner = Inner {
             env: env.clone(),
             endpoint,
@@ -220,6 +231,9 @@ impl Links {
             events,
             agent,
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
+            node_links: Arc::new(Semaphore::new(NODE_LINKS_MAX)),
+            client_links: Arc::new(Semaphore::new(clients_max.min(Semaphore::MAX_PERMITS))),
+            shared,
             next_id: std::sync::atomic::AtomicU64::new(1),
         };
         (Self { inner: Arc::new(inner) }, receiver)
@@ -273,7 +287,8 @@ impl Links {
         };
         match shaken {
             Ok(lanes) => {
-                self.run(connection, PeerIdentity::Node { node, incarnation }, lanes).await;
+                // The view bounds these: one for each member.
+                self.run(connection, PeerIdentity::Node { node, incarnation }, lanes, None).await;
                 Ok(())
             }
             Err(why) => {
@@ -303,14 +318,27 @@ impl Links {
             let theirs = read_hello(&mut lanes).await?;
             let version = wire::negotiate(&theirs).map_err(|error| error.to_string())?;
             self.check_identity(connection, theirs.identity).await?;
+            let slot = self.slot(theirs.identity)?;
             let mut bytes = Vec::new();
             wire::encode_hello(&self.hello().picking(version), &mut bytes);
             lanes.answers_out.send(&bytes).await.map_err(|error| error.to_string())?;
-            Ok::<_, String>(theirs.identity)
+            Ok::<_, String>((theirs.identity, slot))
         };
-        let peer = env.timeout(HANDSHAKE_LIMIT, shake).await.map_err(|_| "no hello in time".to_owned())??;
-        self.run(connection.clone(), peer, lanes).await;
+        let (peer, slot) = env.timeout(HANDSHAKE_LIMIT, shake).await.map_err(|_| "no hello in time".to_owned())??;
+        self.run(connection.clone(), peer, lanes, Some(slot)).await;
         Ok(())
+    }
+
+    /// A place among the links that others have made.
+    fn slot(&self, peer: PeerIdentity) -> Result<OwnedSemaphorePermit, String> {
+        let (slots, refused, what) = match peer {
+            PeerIdentity::Node { .. } => (&self.inner.node_links, &self.inner.shared.links_refused[0], "nodes"),
+            PeerIdentity::Client { .. } => (&self.inner.client_links, &self.inner.shared.links_refused[1], "clients"),
+        };
+        slots.clone().try_acquire_owned().map_err(|_| {
+            refused.fetch_add(1, Ordering::Relaxed);
+            format!("this node has as many links of {what} as it may have")
+        })
     }
 
     /// C11: the certificate must be that of the identity which the peer claims.
@@ -379,7 +407,7 @@ impl Links {
     }
 
     /// Starts the tasks of a link and hands it to the loop.
-    async fn run(&self, connection: Connection, peer: PeerIdentity, lanes: Lanes) {
+    async fn run(&self, connection: Connection, peer: PeerIdentity, lanes: Lanes, slot: Option<OwnedSemaphorePermit>) {
         let id = LinkId(self.inner.next_id.fetch_add(1, Ordering::Relaxed));
         let (data_tx, data) = mpsc::channel(DATA_FRAMES_AHEAD);
         let writers = [Arc::new(WriteQueue::default()), Arc::new(WriteQueue::default())];
@@ -391,6 +419,7 @@ impl Links {
         let watch = {
             let (links, connection) = (self.clone(), connection.clone());
             async move {
+                let _slot = slot;
                 // Before anything else, so that no link is down, or has frames, before the loop has been told that it is up.
                 if may_begin.await.is_err() {
                     connection.close(ringfleet_link::code::NORMAL, "the node is leaving");

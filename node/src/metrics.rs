@@ -11,6 +11,12 @@
 //! A client's message that was accepted and then refused does not count as sent: its sender owns it again. So that one counter may go
 //! back by a few; for rates take `ringfleet_agent_client_in_total`.
 //!
+//! A node that was fenced and joined anew goes on counting where it was; what the fenced incarnation held is lost (`sender_fenced`).
+//!
+//! **Lost and handled.** A message between nodes whose channel breaks may have been handled though its acknowledgement was lost: its
+//! sender reports it lost, and its receiver has handled it. Then the right side is larger by as many as `ringfleet_agent_node_in_total`
+//! less `ringfleet_agent_node_taken_back_total` is larger than `ringfleet_agent_node_out_total`, and the sum with that is exact.
+//!
 //! `by` says who: `actor` and `worker` are counted by the workers themselves, `client` and `agent` by the agent (a client sends when its
 //! message is accepted and handles when a reply is handed to its link). What is in flight is counted where it lies, not computed from
 //! the other side of the sum: otherwise the sum could not fail.
@@ -99,14 +105,22 @@ fn agent(page: &Page, snapshot: &Snapshot) -> Result<()> {
     let links = page.gauge("ringfleet_links", "Links that are up", &["peer"])?;
     links.with_label_values(&["node"]).set(gauge(snapshot.links_node));
     links.with_label_values(&["client"]).set(gauge(snapshot.links_client));
+    let refused =
+        page.counter("ringfleet_links_refused_total", "Links refused because there are too many", &["peer"])?;
+    refused.with_label_values(&["node"]).inc_by(snapshot.links_refused[0]);
+    refused.with_label_values(&["client"]).inc_by(snapshot.links_refused[1]);
+    let refused = snapshot.http_refused;
+    page.total("ringfleet_http_refused_total", "Connections to this port refused or cut", refused)?;
     Ok(())
 }
 
 fn ledger(page: &Page, snapshot: &Snapshot) -> Result<()> {
-    let ledger = &snapshot.ledger;
+    let ledger = &snapshot.ledger_total();
     let total = |name, help, value| page.total(name, help, value);
     total("ringfleet_agent_client_in_total", "Messages accepted from clients", ledger.client_in)?;
     total("ringfleet_agent_node_in_total", "Messages accepted from nodes", ledger.node_in)?;
+    let again = ledger.taken_back - ledger.taken_back_clients;
+    total("ringfleet_agent_node_taken_back_total", "Messages of nodes accepted that their senders own again", again)?;
     total("ringfleet_agent_egress_in_total", "Messages taken from devices", ledger.egress_in)?;
     total("ringfleet_agent_ingress_done_total", "Messages that workers are done with", ledger.ingress_done)?;
     total("ringfleet_agent_node_out_total", "Messages that nodes have acknowledged as handled", ledger.node_out)?;
@@ -161,8 +175,9 @@ const WORKER_GAUGES: &[WorkerMetric] = &[
 ];
 
 fn workers(page: &Page, snapshot: &Snapshot) -> Result<()> {
+    let devices = snapshot.devices_total();
     let each = || {
-        snapshot.devices.iter().enumerate().flat_map(|(device, workers)| {
+        devices.iter().enumerate().flat_map(|(device, workers)| {
             workers.iter().enumerate().map(move |(worker, w)| ([device.to_string(), worker.to_string()], w))
         })
     };
@@ -182,6 +197,11 @@ fn workers(page: &Page, snapshot: &Snapshot) -> Result<()> {
             stalled.with_label_values(&[at.to_string(), worker.to_string()]).set(i64::from(is));
         }
     }
+    let faults =
+        page.counter("ringfleet_actor_faults_total", "Failures of actors, as devices reported them", &["fault"])?;
+    for (&fault, &failures) in &snapshot.faults {
+        faults.with_label_values(&[crate::faults::name(fault)]).inc_by(failures);
+    }
     messages(page, snapshot, each)
 }
 
@@ -190,7 +210,7 @@ fn messages<'a, I>(page: &Page, snapshot: &Snapshot, each: impl Fn() -> I) -> Re
 where
     I: Iterator<Item = ([String; 2], &'a WorkerCounters)>,
 {
-    let ledger = &snapshot.ledger;
+    let ledger = &snapshot.ledger_total();
     let labels = &["by", "device", "worker"];
     let sent = page.counter("ringfleet_messages_sent_total", "Messages sent (timers and replies included)", labels)?;
     let handled = page.counter("ringfleet_messages_handled_total", "Messages handled", labels)?;
@@ -209,7 +229,8 @@ where
     for reason in DeadReason::ALL {
         dead.with_label_values(&["agent", "", "", reason.name()]).inc_by(ledger.dead[*reason as usize]);
     }
-    let sum = snapshot.workers();
+    // Incarnations that have ended hold nothing: what they held is lost.
+    let (sum, ledger) = (snapshot.workers(), &snapshot.ledger);
     let in_flight = page.gauge("ringfleet_messages_in_flight", "Messages sent and not yet handled", &["where"])?;
     // Counters of two workers are read one after the other, so a difference may be off by what moved in between.
     let lie_in = [

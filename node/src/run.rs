@@ -339,6 +339,8 @@ impl Node {
             view: membership.view.clone(),
             requests: membership.requests.clone(),
             agent: notify.clone(),
+            clients_max: self.config.clients_max,
+            shared: self.shared.clone(),
         };
         let (dialler, link_events) = Links::new(&self.env, self.endpoint.clone(), links_config);
         let protos = started.iter().map(|device| device.proto).collect();

@@ -1,15 +1,15 @@
 //! What the agent's loop shows to the threads beside it: health and metrics.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use ringfleet_abi::WorkerCounters;
+use ringfleet_abi::{LostReason, WorkerCounters};
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::Ledger;
 
@@ -46,6 +46,14 @@ pub struct Snapshot {
     pub ledger: Ledger,
     /// Counters of every worker, by device.
     pub devices: Vec<Vec<WorkerCounters>>,
+    /// Connections to the health port that were refused or cut.
+    pub http_refused: u64,
+    /// Links refused because there are too many, of nodes and of clients.
+    pub links_refused: [u64; 2],
+    /// Failures of actors by the fault's code, of all incarnations.
+    pub faults: BTreeMap<u32, u64>,
+    /// What the incarnations before this one counted.
+    pub past: Past,
     /// Workers that do not come back from a round, by device and worker.
     pub stalled: BTreeSet<(u16, u16)>,
     /// Incarnations that this process has been before: it was fenced so many times.
@@ -54,7 +62,58 @@ pub struct Snapshot {
     pub device_health: DeviceHealth,
 }
 
+/// What incarnations of this process that were fenced have counted: totals go on, and what such an incarnation held ends as lost (C7).
+#[derive(Clone, Debug, Default)]
+pub struct Past {
+    /// The agents' counters.
+    pub ledger: Ledger,
+    /// The workers' counters, by device; the process has the same devices in each incarnation.
+    pub devices: Vec<Vec<WorkerCounters>>,
+}
+
+impl Past {
+    /// Adds an incarnation that has ended: its agent holds nothing any more, its workers have stopped, and nobody will take what they
+    /// still hold. That is counted as lost; gives how many messages it is.
+    pub fn bury(&mut self, ledger: &Ledger, devices: &[Vec<WorkerCounters>]) -> u64 {
+        let mut sum = WorkerCounters::default();
+        devices.iter().flatten().for_each(|worker| sum.add(worker));
+        let held = sum.resting() + i128::from(sum.egress_out) - i128::from(ledger.egress_in);
+        let held = u64::try_from(held).unwrap_or(0);
+        self.ledger.add(ledger);
+        self.ledger.lost[LostReason::SenderFenced as usize] += held;
+        self.devices.resize_with(self.devices.len().max(devices.len()), Vec::new);
+        for (past, ended) in self.devices.iter_mut().zip(devices) {
+            past.resize(past.len().max(ended.len()), WorkerCounters::default());
+            for (past, ended) in past.iter_mut().zip(ended) {
+                past.add(ended);
+                (past.actors_now, past.spill_now, past.timers_now) = (0, 0, 0);
+            }
+        }
+        held
+    }
+}
+
 impl Snapshot {
+    /// The agent's counters of all incarnations.
+    #[must_use]
+    pub fn ledger_total(&self) -> Ledger {
+        let mut total = self.ledger;
+        total.add(&self.past.ledger);
+        total
+    }
+
+    /// The counters of every worker in all incarnations, by device; what is "now" is of the present one.
+    #[must_use]
+    pub fn devices_total(&self) -> Vec<Vec<WorkerCounters>> {
+        let mut total = self.past.devices.clone();
+        total.resize_with(total.len().max(self.devices.len()), Vec::new);
+        for (total, now) in total.iter_mut().zip(&self.devices) {
+            total.resize(total.len().max(now.len()), WorkerCounters::default());
+            total.iter_mut().zip(now).for_each(|(total, now)| total.add(now));
+        }
+        total
+    }
+
     /// The counters of all workers together.
     #[must_use]
     pub fn workers(&self) -> WorkerCounters {
@@ -70,6 +129,10 @@ pub struct Shared {
     env: Env,
     snapshot: Mutex<Snapshot>,
     turned_at_ns: AtomicU64,
+    /// Connections to the health port that were refused or cut.
+    pub http_refused: Arc<AtomicU64>,
+    /// Links refused because there are too many, of nodes and of clients.
+    pub links_refused: [AtomicU64; 2],
 }
 
 impl Shared {
@@ -77,7 +140,13 @@ impl Shared {
     #[must_use]
     pub fn new(env: &Env, node: &str) -> Self {
         let snapshot = Snapshot { node: node.to_owned(), ..Snapshot::default() };
-        Self { env: env.clone(), snapshot: Mutex::new(snapshot), turned_at_ns: AtomicU64::new(env.monotonic_ns()) }
+        Self {
+            env: env.clone(),
+            snapshot: Mutex::new(snapshot),
+            turned_at_ns: AtomicU64::new(env.monotonic_ns()),
+            http_refused: Arc::default(),
+            links_refused: Default::default(),
+        }
     }
 
     /// The loop has turned.
@@ -92,7 +161,10 @@ impl Shared {
 
     /// A copy of the snapshot.
     pub fn snapshot(&self) -> Snapshot {
-        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut snapshot = self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        snapshot.http_refused = self.http_refused.load(Ordering::Relaxed);
+        snapshot.links_refused = [0, 1].map(|at: usize| self.links_refused[at].load(Ordering::Relaxed));
+        snapshot
     }
 
     /// Why the process is not live, if it is not. While it joins there is no loop that could turn; joining has a deadline.

@@ -9,9 +9,11 @@ use ringfleet_abi::{Incarnation, NodeId};
 use ringfleet_env::Env;
 use ringfleet_link::{Alpn, Endpoint, Expect, Role, RoleSet};
 use ringfleet_node::links::{Link, LinkEvent, Links, LinksConfig};
+use ringfleet_node::membership::Request;
+use ringfleet_node::shared::Shared;
 use ringfleet_proto::{
     Lane, PeerIdentity,
-    control::{DeviceView, MemberView, NodeView},
+    control::{DeviceView, MemberView, NodeView, SessionIdentity},
     wire::{self, Hello},
 };
 use tokio::sync::{Notify, mpsc, watch};
@@ -21,7 +23,8 @@ struct Node {
     endpoint: Endpoint,
     links: Links,
     events: mpsc::Receiver<LinkEvent>,
-    _requests: mpsc::Receiver<ringfleet_node::membership::Request>,
+    requests: mpsc::Receiver<Request>,
+    shared: Arc<Shared>,
     _view: watch::Sender<Option<Arc<NodeView>>>,
 }
 
@@ -42,6 +45,10 @@ fn member(node: u32) -> MemberView {
 
 impl Node {
     fn start(env: &Env, cluster: &Cluster, node: u32) -> Self {
+        Self::start_for(env, cluster, node, 10)
+    }
+
+    fn start_for(env: &Env, cluster: &Cluster, node: u32, clients_max: usize) -> Self {
         let endpoint = cluster.endpoint(Role::Node, &format!("n{node}"));
         let view = NodeView {
             index: 20,
@@ -53,7 +60,16 @@ impl Node {
         let (view_tx, view) = watch::channel(Some(Arc::new(view)));
         let (requests, requests_rx) = mpsc::channel(8);
         let agent = Arc::new(Notify::new());
-        let config = LinksConfig { node: NodeId(node), incarnation: incarnation(node), view, requests, agent };
+        let shared = Arc::new(Shared::new(env, "n1"));
+        let config = LinksConfig {
+            node: NodeId(node),
+            incarnation: incarnation(node),
+            view,
+            requests,
+            agent,
+            clients_max,
+            shared: shared.clone(),
+        };
         let (links, events) = Links::new(env, endpoint.clone(), config);
         let accepting = links.clone();
         let mut listener = endpoint.listen(&[(Alpn::Data, RoleSet::ALL)]).expect("a listener");
@@ -63,7 +79,7 @@ impl Node {
             }
         })
         .detach();
-        Self { endpoint, links, events, _requests: requests_rx, _view: view_tx }
+        Self { endpoint, links, events, requests: requests_rx, shared, _view: view_tx }
     }
 
     fn addr(&self) -> String {
@@ -172,6 +188,56 @@ fn no_link_is_down_before_it_is_up() {
                 }
                 other => panic!("{other:?}"),
             }
+        }
+    });
+}
+
+#[test]
+fn one_client_too_many_is_refused_and_counted_until_another_goes() {
+    run(2, async |env| {
+        let cluster = Cluster::new(&env);
+        let node = Node::start_for(&env, &cluster, 1, 1);
+        let Node { endpoint, links: _links, mut events, mut requests, shared, _view } = node;
+        let look_up = async move {
+            while let Some(request) = requests.recv().await {
+                if let Request::Session { session, answer } = request {
+                    let owner = SessionIdentity {
+                        session: session.0,
+                        name: "ann".to_owned(),
+                        role: ringfleet_proto::control::Role::Client,
+                    };
+                    // Nobody waits any more if the link has gone.
+                    let _ = answer.send(Ok(owner));
+                }
+            }
+        };
+        env.spawn("sessions", look_up).detach();
+        let addr = endpoint.local_addr().expect("bound");
+        let dialler = cluster.endpoint(Role::Client, "ann");
+        let dial = async |session: u32| {
+            let connection = dialler.connect(addr, Alpn::Data, Expect::role(Role::Node), LONG).await.expect("admitted");
+            let mut lanes = connection.open_lanes(LONG).await.expect("lanes");
+            let mut hello = Vec::new();
+            let identity = PeerIdentity::Client { session: ringfleet_abi::SessionId(session) };
+            wire::encode_hello(&Hello::new(identity, 0), &mut hello);
+            lanes.answers_out.send(&hello).await.expect("sent");
+            match env.timeout(LONG, lanes.answers_in.recv()).await.expect("in time") {
+                Ok(Some(_)) => Ok((connection, lanes)),
+                _ => Err(connection.closed().await.to_string()),
+            }
+        };
+        let first = dial(1).await.expect("the first has a place");
+        let refused = dial(2).await.expect_err("there is no second place");
+        assert!(refused.contains("as many links of clients as it may have"), "{refused}");
+        assert_eq!(shared.snapshot().links_refused, [0, 1]);
+        let link = env.timeout(LONG, events.recv()).await.expect("in time").expect("links live");
+        assert!(matches!(&link, LinkEvent::Up(_)), "{link:?}");
+        first.0.close(ringfleet_link::code::NORMAL, "done");
+        let down = env.timeout(LONG, events.recv()).await.expect("in time").expect("links live");
+        assert!(matches!(down, LinkEvent::Down(..)), "{down:?}");
+        let deadline = env.now() + LONG;
+        while dial(3).await.is_err() {
+            assert!(env.now() < deadline, "the place is never free again");
         }
     });
 }

@@ -84,6 +84,9 @@ pub struct NodeArgs {
     /// Messages kept for other nodes until they acknowledge them [default: 1048576, half of it for one node].
     #[arg(long, value_name = "N")]
     pub outbound_max: Option<usize>,
+    /// Clients that may have a session with this node at a time; one more is refused [default: 4096].
+    #[arg(long, value_name = "N")]
+    pub clients_max: Option<usize>,
     /// Actors that one shard may hold; one more is refused [default: 262144].
     #[arg(long, value_name = "N")]
     pub actors_per_shard: Option<u32>,
@@ -180,6 +183,7 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
         key: files.key,
         devices,
         state,
+        clients_max: flags.clients_max.or(from_file.clients_max).unwrap_or(NodeConfig::CLIENTS_MAX),
         outbound_max: flags.outbound_max.or(from_file.outbound_max).unwrap_or(NodeConfig::OUTBOUND_MAX),
         actors_per_shard: flags.actors_per_shard.or(from_file.actors_per_shard).unwrap_or(NodeConfig::ACTORS_PER_SHARD),
         join_deadline: flags.join_deadline.or(from_file.join_deadline).unwrap_or(NodeConfig::JOIN_DEADLINE),

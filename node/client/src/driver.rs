@@ -471,7 +471,9 @@ impl Driver {
         let end = if envelope.flags().has(Flags::CONTROL) {
             let Some((verdict, body)) = envelope.as_verdict() else { return };
             Err(match verdict {
-                Verdict::HandlerFailed | Verdict::NoReply => AskError::Failed { verdict, fault: body.fault },
+                Verdict::HandlerFailed | Verdict::NoReply => {
+                    AskError::Failed { actor: Box::new(self.shared.asked(envelope.from())), verdict, fault: body.fault }
+                }
                 verdict => AskError::Refused(RefusedReason::Verdict(verdict)),
             })
         } else {

@@ -124,8 +124,10 @@ pub enum AskError {
     #[error("not executed: {0}")]
     Refused(RefusedReason),
     /// Executed, and the actor did not answer.
-    #[error("executed without an answer: {verdict}{}", fault_text(*.fault))]
+    #[error("executed without an answer by {actor}: {verdict}{}", fault_text(*.fault))]
     Failed {
+        /// By which actor.
+        actor: Box<Asked>,
         /// What became of it.
         verdict: Verdict,
         /// The code of the fault if the handler failed, else 0.
@@ -134,6 +136,25 @@ pub enum AskError {
     /// Whether it was executed is not known.
     #[error("whether it was executed is not known: {0}")]
     Unknown(UnknownReason),
+}
+
+/// Who was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The set's name; its number if the directory does not know it any more.
+    pub set: String,
+    /// The set's actor type; empty if the directory does not know it any more.
+    pub actor_type: String,
+    /// The key.
+    pub key: u64,
+}
+
+impl std::fmt::Display for Asked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { set, actor_type, key } = self;
+        write!(f, "actor {key:#x} of set {set}")?;
+        if actor_type.is_empty() || actor_type == set { Ok(()) } else { write!(f, " ({actor_type})") }
+    }
 }
 
 /// Why an ask was provably not executed.
@@ -166,7 +187,11 @@ pub enum UnknownReason {
 
 /// ` (fault)`, or nothing.
 fn fault_text(code: u32) -> String {
-    ringfleet_actor::Fault::from_code(code).map_or_else(String::new, |fault| format!(" ({fault})"))
+    match ringfleet_actor::Fault::from_code(code) {
+        Some(ringfleet_actor::Fault::User(code)) => format!(" (its code {code})"),
+        Some(fault) => format!(" ({fault})"),
+        None => String::new(),
+    }
 }
 
 impl From<io::Error> for CallError {

@@ -24,5 +24,7 @@ mod link;
 mod session;
 
 pub use client::{Client, ClientConfig};
-pub use error::{AskError, CallError, ChannelLost, ClientError, FlushError, RefusedReason, TellError, UnknownReason};
+pub use error::{
+    AskError, Asked, CallError, ChannelLost, ClientError, FlushError, RefusedReason, TellError, UnknownReason,
+};
 pub use session::{Counters, Reply, Session, Tell};

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::coordinators::Coordinators;
 use crate::driver;
-use crate::error::{AskError, ChannelLost, FlushError, RefusedReason, TellError, UnknownReason};
+use crate::error::{AskError, Asked, ChannelLost, FlushError, RefusedReason, TellError, UnknownReason};
 
 /// Reports of lost channels that wait to be read. Beyond it the oldest are dropped; they stay counted.
 const LOST_EVENTS_MAX: usize = 1024;
@@ -120,6 +120,8 @@ pub(crate) struct State {
     pub(crate) queue: Vec<Envelope>,
     /// What is known of sets.
     pub(crate) sets: HashMap<u16, SetRoute>,
+    /// Names and actor types of sets, for errors.
+    names: HashMap<u16, (String, String)>,
     /// Sets by the tag that actor references carry.
     pub(crate) tags: HashMap<u32, SetId>,
     /// Placement index of `sets`.
@@ -273,7 +275,10 @@ impl Session {
         let set = self.set_by_tag(of.set_tag()).await.map_err(not_sent)?;
         let left = deadline - self.shared.env.now();
         let reply = self.ask(set, of.key(), M::KIND, &message.to_payload()[..size_of::<M>()], left).await?;
-        reply.message().ok_or(AskError::Failed { verdict: ringfleet_abi::Verdict::NoReply, fault: 0 })
+        reply.message().ok_or_else(|| {
+            let actor = Box::new(self.shared.asked(ActorId::new(set, of.key())));
+            AskError::Failed { actor, verdict: ringfleet_abi::Verdict::NoReply, fault: 0 }
+        })
     }
 
     /// Waits until everything taken before has been handled (C3), at whatever moment nothing is outstanding.
@@ -493,10 +498,18 @@ impl Shared {
             .iter()
             .map(|set| (set.set, SetRoute { keys: set.keys.into(), shards: set.shards }))
             .collect();
+        state.names = directory.sets.iter().map(|set| (set.set, (set.name.clone(), set.actor_type.clone()))).collect();
         state.tags = directory.sets.iter().map(|set| (set.tag, set.set_id())).collect();
         state.directory_index = directory.index;
         drop(state);
         self.progress.notify_waiters();
+    }
+
+    /// An actor in the words of the directory.
+    pub(crate) fn asked(&self, actor: ActorId) -> Asked {
+        let names = self.lock().names.get(&actor.set.0).cloned();
+        let (set, actor_type) = names.unwrap_or_else(|| (actor.set.to_string(), String::new()));
+        Asked { set, actor_type, key: actor.key }
     }
 
     /// Counts acknowledged messages and lets waiters look.

@@ -233,7 +233,7 @@ impl FakeNode {
 
 /// What a scripted actor answers.
 fn reply(message: &Envelope) -> Option<Envelope> {
-    let body = ringfleet_abi::answer::VerdictBody { fault: 2, ..Default::default() };
+    let body = ringfleet_abi::answer::VerdictBody { fault: 9 | 77 << 16, ..Default::default() };
     match message.kind {
         ECHO => {
             let echo = Envelope::new(message.to(), message.from(), ECHO, Flags::REPLY, message.payload());
@@ -399,7 +399,13 @@ fn tells_are_handled_in_order_and_every_ask_ends_once_and_in_its_own_way() {
 
         let ask = |kind| session.ask(SET, 3, kind, b"hello", Duration::from_millis(300));
         assert_eq!(ask(ECHO).await.expect("an answer").payload(), b"hello");
-        assert_eq!(ask(FAULTY).await, Err(AskError::Failed { verdict: Verdict::HandlerFailed, fault: 2 }));
+        let faulty = ask(FAULTY).await.expect_err("the handler fails");
+        let AskError::Failed { actor, verdict: Verdict::HandlerFailed, fault } = &faulty else { panic!("{faulty:?}") };
+        assert_eq!((actor.key, *fault), (3, 9 | 77 << 16));
+        assert_eq!(
+            faulty.to_string(),
+            "executed without an answer by actor 0x3 of set things (thing): handler_failed (its code 77)"
+        );
         let refused = AskError::Refused(RefusedReason::Verdict(Verdict::ActorFailed));
         assert_eq!(ask(FAILED_BEFORE).await, Err(refused));
         assert_eq!(ask(SILENT).await, Err(AskError::Unknown(UnknownReason::Deadline)));

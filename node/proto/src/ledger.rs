@@ -69,6 +69,18 @@ pub struct Ledger {
 }
 
 impl Ledger {
+    /// Adds another incarnation's counters.
+    pub fn add(&mut self, other: &Ledger) {
+        for (sum, value) in self.dead.iter_mut().zip(other.dead).chain(self.lost.iter_mut().zip(other.lost)) {
+            *sum += value;
+        }
+        macro_rules! add {
+            ($($field:ident)*) => { $(self.$field += other.$field;)* };
+        }
+        add!(client_in node_in egress_in ingress_done node_out replies_out outbound_now pending_now verdicts_out taken_back
+            taken_back_clients busy_answers moved_answers channel_lost_answers duplicates channels_lost sessions_expired);
+    }
+
     /// All dead letters of the agent.
     #[must_use]
     pub fn dead_total(&self) -> u64 {

@@ -160,6 +160,8 @@ impl Pumping {
         progress |= self.drain();
         self.give_up(now);
         if self.ended {
+            // What was published between the last look at egress and the end; nothing follows it.
+            self.drain_all();
             self.refresh_counters();
             self.shared.agent.notify_one();
             return Next::Ended;
@@ -233,7 +235,16 @@ impl Pumping {
 
     /// Takes from the device what it has. See the module documentation for the order.
     fn drain(&mut self) -> bool {
-        let mut room = EGRESS_BACKLOG_MAX.saturating_sub(lock(&self.shared.from_device).egress_waiting);
+        let waiting = lock(&self.shared.from_device).egress_waiting;
+        self.drain_up_to(EGRESS_BACKLOG_MAX.saturating_sub(waiting))
+    }
+
+    /// [`Pumping::drain`] of all that a device holds which has ended: bounded by its rings.
+    fn drain_all(&mut self) {
+        self.drain_up_to(usize::MAX);
+    }
+
+    fn drain_up_to(&mut self, mut room: usize) -> bool {
         for (worker, read) in self.done_read.iter_mut().enumerate() {
             *read = self.device.ingress_done(WorkerIndex(worker as u16));
         }

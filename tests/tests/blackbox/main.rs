@@ -5,6 +5,7 @@
 mod bad_input;
 mod devices;
 mod faults;
+mod fence;
 mod harness;
 mod overload;
 mod roles;

@@ -22,7 +22,7 @@ use ringfleet_abi::{
 };
 
 use super::residence::{Placed, State};
-use super::worker::{QueuedRun, What};
+use super::worker::{QueuedRun, What, WorkerQueue};
 use super::{NodeProto, SetEntry};
 use crate::inbound::{Admission, busy};
 use crate::now::Now;
@@ -247,6 +247,30 @@ impl NodeProto {
             self.booked_out(&run);
         }
         self.open_gates(device, worker);
+    }
+
+    /// C7: this incarnation ends, and no worker will be done with what it had accepted. What clients sent is lost with it, and they
+    /// are told so by whoever succeeds it; what nodes sent they still own and report themselves.
+    pub(super) fn give_up_pending(&mut self, reason: LostReason) -> u64 {
+        let runs: Vec<QueuedRun> =
+            self.devices.iter_mut().flat_map(|port| &mut port.workers).flat_map(WorkerQueue::give_up).collect();
+        let mut lost = 0;
+        for run in runs.iter().filter(|run| run.what != What::Marker) {
+            let count = u64::from(run.count);
+            // Nothing is answered any more: the filters go with the incarnation.
+            let counted = self.inbound.done(run.source, run.filter, run.first_seq + count - 1, count);
+            match run.what {
+                What::Dead(reason) => self.ledger.dead[reason as usize] += counted,
+                _ if run.client => {
+                    self.ledger.lost[reason as usize] += counted;
+                    lost += counted;
+                }
+                _ => self.took_back(run, counted),
+            }
+            self.took_back(run, count - counted);
+            self.pending_now -= count;
+        }
+        lost
     }
 
     fn took_back(&mut self, run: &QueuedRun, count: u64) {

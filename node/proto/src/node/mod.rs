@@ -591,10 +591,11 @@ impl NodeProto {
         ledger
     }
 
-    /// Reports everything that waits for other nodes as lost: this incarnation is fenced or ends. Returns how many messages.
+    /// This incarnation is fenced or ends: reports what it holds as lost. Returns how many messages. Whatever the devices had
+    /// published must have been handed over before; nothing is accepted, sent or answered afterwards (C2, C7).
     pub fn abandon(&mut self, reason: LostReason) -> u64 {
         self.fenced_for_ever = true;
-        self.outbound.abandon(reason)
+        self.give_up_pending(reason) + self.outbound.abandon(reason)
     }
 
     /// Shards resident here, in any state.

@@ -194,6 +194,12 @@ impl WorkerQueue {
         (run.start <= position).then(|| (*run, run.first_seq + (position - run.start)))
     }
 
+    /// Takes out everything: no worker will be done with it any more.
+    pub fn give_up(&mut self) -> VecDeque<QueuedRun> {
+        self.pending.clear();
+        std::mem::take(&mut self.runs)
+    }
+
     /// Takes out what has not been given to the device and `wanted` selects; gives out each run with its sequences.
     pub fn withdraw(&mut self, wanted: impl Fn(&QueuedRun) -> bool) -> Vec<QueuedRun> {
         let mut out = Vec::new();

@@ -189,6 +189,37 @@ fn what_no_actor_may_get_is_dead_lettered_in_its_turn() {
 }
 
 #[test]
+fn what_an_incarnation_held_is_accounted_for_when_it_ends() {
+    let mut rig = Rig::new();
+    let mut for_nobody = message();
+    for_nobody.to_set = 2;
+    let batch = [message(), message(), message(), for_nobody];
+    rig.proto.handle_frame(at_ms(1), LINK, Lane::Data, &frame(&CLIENT, &batch)).expect("taken");
+    rig.proto.handle_frame(at_ms(1), PEER, Lane::Data, &frame(&NODE, &[message(); 2])).expect("taken");
+    assert_eq!(rig.ingress().len(), 5);
+    rig.proto.handle_ingress_done(at_ms(1), DEVICE, WorkerIndex(shard().index.0 % 2), 2);
+    // Never given to a device.
+    rig.proto.handle_frame(at_ms(1), LINK, Lane::Data, &frame_at(&CLIENT, 1, 5, &[message()])).expect("taken");
+    rig.settle(at_ms(1));
+    rig.actions.clear();
+    assert_eq!(rig.proto.abandon(LostReason::SenderFenced), 2, "one in a device, one here");
+    let ledger = rig.proto.ledger();
+    assert_eq!(ledger.lost[LostReason::SenderFenced as usize], 2);
+    assert_eq!(ledger.dead[DeadReason::NoSuchSet as usize], 1);
+    assert_eq!(
+        (ledger.taken_back, ledger.taken_back_clients),
+        (2, 0),
+        "the node owns them again and reports them itself"
+    );
+    assert_eq!((ledger.pending_now, ledger.ingress_done, ledger.arrived()), (0, 2, ledger.accounted()), "C7");
+    rig.settle(at_ms(2));
+    assert!(rig.actions.is_empty(), "C2: nothing leaves any more: {:?}", rig.actions);
+    let mut sum = ledger;
+    sum.add(&ledger);
+    assert_eq!((sum.arrived(), sum.accounted()), (2 * ledger.arrived(), 2 * ledger.accounted()));
+}
+
+#[test]
 fn a_node_may_not_speak_for_a_client() {
     let mut rig = Rig::new();
     let mut forged = message();
