@@ -466,10 +466,16 @@ impl Agent {
         let is_client = |link: &&Link| matches!(link.peer, PeerIdentity::Client { .. });
         let links_client = self.links.values().filter(is_client).count() as u64;
         let links_node = self.links.len() as u64 - links_client;
+        let mut actors: BTreeMap<String, u64> = BTreeMap::new();
+        for (set, count) in self.pumps.iter().flat_map(Pump::actors_by_set) {
+            let known = self.view.as_ref().and_then(|view| view.sets.iter().find(|known| known.set == set.0));
+            *actors.entry(known.map_or_else(|| set.to_string(), |set| set.name.clone())).or_default() += count;
+        }
         let faults = &mut self.faults;
         self.shared.update(|snapshot| {
             snapshot.ledger = ledger;
             snapshot.devices = devices;
+            snapshot.actors_by_set = actors;
             faults.move_to(&mut snapshot.faults);
             snapshot.links_client = links_client;
             snapshot.links_node = links_node;

@@ -197,6 +197,10 @@ fn workers(page: &Page, snapshot: &Snapshot) -> Result<()> {
             stalled.with_label_values(&[at.to_string(), worker.to_string()]).set(i64::from(is));
         }
     }
+    let actors = page.gauge("ringfleet_set_actors", "Actors resident, of all workers together", &["set"])?;
+    for (set, &count) in &snapshot.actors_by_set {
+        actors.with_label_values(&[set.as_str()]).set(gauge(count));
+    }
     let faults =
         page.counter("ringfleet_actor_faults_total", "Failures of actors, as devices reported them", &["fault"])?;
     for (&fault, &failures) in &snapshot.faults {

@@ -52,6 +52,8 @@ pub struct Snapshot {
     pub links_refused: [u64; 2],
     /// Failures of actors by the fault's code, of all incarnations.
     pub faults: BTreeMap<u32, u64>,
+    /// Actors resident now, by the name of their set.
+    pub actors_by_set: BTreeMap<String, u64>,
     /// What the incarnations before this one counted.
     pub past: Past,
     /// Workers that do not come back from a round, by device and worker.

@@ -32,7 +32,7 @@ pub enum GetVerb {
         /// The set.
         set: Option<String>,
     },
-    /// How many actors are resident, by node and worker.
+    /// How many actors are resident, by node and set.
     #[command(alias = "actor")]
     Actors {
         /// Only nodes that hold shards of this set.
@@ -258,20 +258,19 @@ pub fn shards_table(rows: &[ShardRow]) -> String {
     table.render()
 }
 
-/// Actors in memory of one worker of one node.
+/// Actors in memory of one set on one node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct ActorRow {
     node: String,
-    device: Option<u16>,
-    worker: Option<u16>,
-    /// Sets that have shards there, with how many.
-    shards: BTreeMap<String, u32>,
-    /// Actors in memory there, of all sets.
-    actors: u64,
+    set: String,
+    /// Shards of the set there.
+    shards: u32,
+    /// Actors of the set in memory there. `None`: the node's devices do not count them by set.
+    actors: Option<u64>,
 }
 
-/// The name of the gauge of resident actors, with labels `device` and `worker`.
-const ACTORS_GAUGE: &str = "ringfleet_worker_actors";
+/// The name of the gauge of resident actors, with the label `set`.
+const ACTORS_GAUGE: &str = "ringfleet_set_actors";
 
 async fn actor_rows(cluster: &Cluster, set: Option<&str>) -> CtlResult<Vec<ActorRow>> {
     let directory = directory(cluster).await?;
@@ -288,21 +287,20 @@ async fn actor_rows(cluster: &Cluster, set: Option<&str>) -> CtlResult<Vec<Actor
         let text = http::get(&cluster.env, &member.http_addr, "/metrics", cluster.time_left()).await;
         let text = text.map_err(|error| error.during(format!("listing actors of {}", member.name)))?;
         let metrics = Metrics::parse(&text);
+        let mut sets: BTreeMap<String, (u32, Option<u64>)> = BTreeMap::new();
+        let here = |shard: &&ShardView| shard.owner().is_some_and(|(node, ..)| node.0 == member.node);
+        for shard in directory.shards.iter().filter(here) {
+            sets.entry(ShardRow::of(shard, &directory).set).or_default().0 += 1;
+        }
         for sample in metrics.named(ACTORS_GAUGE) {
-            let label = |name: &str| sample.label(name).and_then(|value| value.parse::<u16>().ok());
-            let (device, worker) = (label("device"), label("worker"));
-            let mut shards = BTreeMap::new();
-            let here = |shard: &&ShardView| {
-                shard.owner().is_some_and(|(node, at, by)| {
-                    node.0 == member.node && device.is_none_or(|d| d == at.0) && worker.is_none_or(|w| w == by.0)
-                })
-            };
-            for shard in directory.shards.iter().filter(here) {
-                *shards.entry(ShardRow::of(shard, &directory).set).or_insert(0) += 1;
+            // A set that has just left, or comes just now, has no shard here.
+            if let Some((_, actors)) = sample.label("set").and_then(|name| sets.get_mut(name)) {
+                *actors = Some(sample.value as u64);
             }
-            if set.is_none_or(|name| shards.contains_key(name)) {
-                let actors = sample.value as u64;
-                rows.push(ActorRow { node: member.name.clone(), device, worker, shards, actors });
+        }
+        for (name, (shards, actors)) in sets {
+            if set.is_none_or(|wanted| wanted == name) {
+                rows.push(ActorRow { node: member.name.clone(), set: name, shards, actors });
             }
         }
     }
@@ -310,17 +308,10 @@ async fn actor_rows(cluster: &Cluster, set: Option<&str>) -> CtlResult<Vec<Actor
 }
 
 fn actors_table(rows: &[ActorRow]) -> String {
-    let mut table = Table::new(&["NODE", "DEVICE", "WORKER", "ACTORS", "SHARDS"]);
-    let or_dash = |number: Option<u16>| number.map_or_else(|| "-".to_owned(), |number| number.to_string());
+    let mut table = Table::new(&["NODE", "SET", "SHARDS", "ACTORS"]);
     for row in rows {
-        let shards: Vec<String> = row.shards.iter().map(|(set, count)| format!("{set}:{count}")).collect();
-        table.row([
-            row.node.clone(),
-            or_dash(row.device),
-            or_dash(row.worker),
-            thousands(row.actors),
-            if shards.is_empty() { "-".to_owned() } else { shards.join(" ") },
-        ]);
+        let actors = row.actors.map_or_else(|| "-".to_owned(), thousands);
+        table.row([row.node.clone(), row.set.clone(), row.shards.to_string(), actors]);
     }
     table.render()
 }

@@ -1,5 +1,6 @@
 //! The CPU device: a thread per worker, a task per worker, or workers stepped by hand. The same workers, the same loop.
 
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 use std::{hint, io, thread};
 
-use ringfleet_abi::{Control, Envelope, Status, WorkerCounters, WorkerIndex};
+use ringfleet_abi::{Control, Envelope, SetId, Status, WorkerCounters, WorkerIndex};
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_env::{Clock, Env, TaskHandle, thread_waker};
 
@@ -190,6 +191,10 @@ macro_rules! through_the_port {
 
             fn workers(&self) -> u16 {
                 self.port.workers()
+            }
+
+            fn actors_by_set(&self) -> BTreeMap<SetId, u64> {
+                self.port.actors_by_set()
             }
 
             fn check_workers(&mut self, now_ns: u64) {

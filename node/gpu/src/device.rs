@@ -27,9 +27,10 @@
 //! A device that [cannot](Device::can_wake), such as a GPU whose memory wakes nobody, is polled: without a pause for a bounded
 //! number of looks, then in growing steps. Both are the driver's business; the device only says which.
 
+use std::collections::BTreeMap;
 use std::task::Waker;
 
-use ringfleet_abi::{Control, Envelope, Status, WorkerCounters, WorkerIndex};
+use ringfleet_abi::{Control, Envelope, SetId, Status, WorkerCounters, WorkerIndex};
 
 /// A queue to the device is full; try again after it has made progress. Nothing was queued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,6 +71,11 @@ pub trait Device: Send {
 
     /// How many workers the device has.
     fn workers(&self) -> u16;
+
+    /// Actors resident now, by set; empty for a device that does not count them by set.
+    fn actors_by_set(&self) -> BTreeMap<SetId, u64> {
+        BTreeMap::new()
+    }
 
     /// Looks whether every worker that has something to do comes back from its rounds; what it finds comes as
     /// [`Status::WorkerStalled`] and [`Status::WorkerResumed`]. The driver calls it a few times a second; time in which nobody called

@@ -13,13 +13,14 @@
 //! C2: a shard that is leaving one worker is given to another only after that worker has let it go, and never at an
 //! epoch that it has had here before.
 
-use std::collections::VecDeque;
-use std::sync::Arc;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::task::Waker;
 
 use ringfleet_abi::{
-    Consumer, Control, Envelope, Epoch, LAYOUT_HASH, Producer, ShardId, Status, StatusWord, WorkerCounters, WorkerIndex,
+    Consumer, Control, Envelope, Epoch, LAYOUT_HASH, Producer, SetId, ShardId, Status, StatusWord, WorkerCounters,
+    WorkerIndex,
 };
 
 use crate::device::Full;
@@ -228,6 +229,16 @@ impl Port {
 
     pub(crate) fn counters(&self, worker: WorkerIndex) -> WorkerCounters {
         self.page.workers.get(worker.0 as usize).map(|page| page.counters.read()).unwrap_or_default()
+    }
+
+    pub(crate) fn actors_by_set(&self) -> BTreeMap<SetId, u64> {
+        let mut sum = BTreeMap::new();
+        for worker in &self.page.workers {
+            for (set, actors) in &*worker.sets.lock().unwrap_or_else(PoisonError::into_inner) {
+                *sum.entry(SetId(*set)).or_default() += actors.load(Ordering::Relaxed);
+            }
+        }
+        sum
     }
 
     pub(crate) fn ingress_done(&self, worker: WorkerIndex) -> u64 {

@@ -1,5 +1,9 @@
 //! The sets that a worker knows: how their keys fall into shards, which of them it owns, and where the others are.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use ringfleet_abi::{ActorKey, KeySpace, RestartMode, RouteTarget, SetId, ShardId, ShardIndex};
 use ringfleet_actor::TypeDescriptor;
 
@@ -61,6 +65,9 @@ impl ShardMap {
     }
 }
 
+/// Actors resident in one worker by set: the worker has each counter at hand, the lock is taken when sets come and go and by readers.
+pub(crate) type SetCounts = Mutex<BTreeMap<u16, Arc<AtomicU64>>>;
+
 /// One set in one worker.
 #[derive(Debug)]
 pub(crate) struct SetEntry {
@@ -75,7 +82,18 @@ pub(crate) struct SetEntry {
     /// The shards that this worker owns.
     pub(crate) local: Box<[Option<Box<Shard>>]>,
     pub(crate) resident: u16,
+    /// Actors resident in this worker; written by it alone, read by anyone.
+    pub(crate) actors: Arc<AtomicU64>,
     tag: u32,
+}
+
+impl SetEntry {
+    /// Actors have come (or gone).
+    pub(crate) fn count_actors(&self, change: i64) {
+        // One writer: load and store are no race. Relaxed: a number to be shown.
+        let now = self.actors.load(Ordering::Relaxed);
+        self.actors.store(now.saturating_add_signed(change), Ordering::Relaxed);
+    }
 }
 
 /// What [`SetTable::add`] needs to know.
@@ -127,7 +145,7 @@ impl SetTable {
     }
 
     /// Makes a set known; one that is known already stays as it is.
-    pub(crate) fn add(&mut self, new: NewSet) {
+    pub(crate) fn add(&mut self, new: NewSet, counts: &SetCounts) {
         let at = new.set.0 as usize;
         if self.entries.len() <= at {
             self.entries.resize_with(at + 1, || None);
@@ -145,17 +163,19 @@ impl SetTable {
             routes: vec![LANE_NONE; new.shards as usize].into(),
             local: (0..new.shards).map(|_| None).collect(),
             resident: 0,
+            actors: counts.lock().unwrap_or_else(PoisonError::into_inner).entry(new.set.0).or_default().clone(),
             tag: new.tag,
         }));
         self.index();
     }
 
     /// Forgets a set, unless it has a shard here.
-    pub(crate) fn remove(&mut self, set: SetId) {
+    pub(crate) fn remove(&mut self, set: SetId, counts: &SetCounts) {
         if let Some(entry) = self.entries.get_mut(set.0 as usize)
             && entry.as_ref().is_some_and(|entry| entry.resident == 0)
         {
             *entry = None;
+            counts.lock().unwrap_or_else(PoisonError::into_inner).remove(&set.0);
             self.index();
         }
     }
@@ -261,12 +281,12 @@ mod tests {
         let mut sets = SetTable::default();
         assert_eq!(sets.by_tag(5), None);
         for set in 1..40u16 {
-            sets.add(new_set(set, u32::from(set) << 16));
+            sets.add(new_set(set, u32::from(set) << 16), &SetCounts::default());
         }
         for set in 1..40u16 {
             assert_eq!(sets.by_tag(u32::from(set) << 16), Some(set));
         }
-        sets.remove(SetId(7));
+        sets.remove(SetId(7), &SetCounts::default());
         assert_eq!(sets.by_tag(7 << 16), None);
         assert!(sets.get(7).is_none() && sets.get(8).is_some());
     }
@@ -274,7 +294,7 @@ mod tests {
     #[test]
     fn routes_change_only_when_they_are_adopted() {
         let mut sets = SetTable::default();
-        sets.add(new_set(1, 9));
+        sets.add(new_set(1, 9), &SetCounts::default());
         let shard = ShardId::new(SetId(1), ShardIndex(2));
         sets.stage_route(shard, RouteTarget::Worker(ringfleet_abi::WorkerIndex(0)));
         assert_eq!(sets.get(1).expect("added").routes[2], LANE_NONE);

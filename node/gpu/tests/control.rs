@@ -262,3 +262,29 @@ fn a_stopped_device_says_so_once() {
     rig.settle();
     assert_eq!(rig.statuses, [Status::Stopped]);
 }
+
+#[test]
+fn actors_are_counted_by_set_as_they_come_and_go() {
+    let hashed = SetSpec { set: SetId(8), name: "test.other", ..counters(KeySpace::Hashed) };
+    let mut rig = Rig::new(&tiny(2), &[counters(KeySpace::Dense { count: 20 }), hashed]);
+    let count = |rig: &Rig, set: SetId| rig.device.actors_by_set().get(&set).copied();
+    assert_eq!((count(&rig, COUNTERS), count(&rig, SetId(8))), (Some(0), Some(0)));
+    let adds: Vec<Envelope> = (0..15)
+        .flat_map(|key| [(COUNTERS, key), (SetId(8), key % 4)])
+        .map(|(set, key)| tell::<Counter, _>(set, key, &Add { amount: 1 }))
+        .collect();
+    rig.run(&adds);
+    rig.run(&[tell::<Counter, _>(COUNTERS, 3, &Quit {})]);
+    assert_eq!((count(&rig, COUNTERS), count(&rig, SetId(8))), (Some(14), Some(4)));
+    let by_set: u64 = rig.device.actors_by_set().values().sum();
+    assert_eq!(by_set, rig.device.total().actors_now, "the same by worker");
+    for index in 0..hashed.shards {
+        let shard = ShardId::new(SetId(8), ShardIndex(index));
+        rig.device.submit(Control::Release { shard, epoch: Epoch(1) }).expect("room");
+    }
+    rig.settle();
+    assert_eq!((count(&rig, COUNTERS), count(&rig, SetId(8))), (Some(14), Some(0)));
+    rig.device.submit(Control::RemoveSet { set: SetId(8) }).expect("room");
+    rig.settle();
+    assert_eq!(count(&rig, SetId(8)), None);
+}

@@ -28,7 +28,7 @@
 mod work;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -38,7 +38,7 @@ use std::{
     time::Duration,
 };
 
-use ringfleet_abi::{Control, DeviceIndex, Envelope, Status, WorkerCounters, WorkerIndex};
+use ringfleet_abi::{Control, DeviceIndex, Envelope, SetId, Status, WorkerCounters, WorkerIndex};
 use ringfleet_env::{Env, Instant, TaskEnd};
 use ringfleet_gpu::Device;
 use tokio::sync::{Notify, oneshot};
@@ -87,6 +87,7 @@ struct Shared {
     to_device: Mutex<ToDevice>,
     from_device: Mutex<FromDevice>,
     counters: Mutex<Vec<WorkerCounters>>,
+    actors: Mutex<BTreeMap<SetId, u64>>,
     /// Set by the agent with every hand-over, so that a pump about to sleep looks again.
     work_waits: AtomicBool,
     /// Wakes the pump.
@@ -143,6 +144,7 @@ impl Pump {
             to_device: Mutex::default(),
             from_device: Mutex::default(),
             counters: Mutex::new(vec![WorkerCounters::default(); usize::from(workers)]),
+            actors: Mutex::default(),
             work_waits: AtomicBool::new(false),
             pump: Mutex::default(),
             agent,
@@ -228,6 +230,14 @@ impl Pump {
         match &self.runs {
             Runs::InTurns(pumping) => pumping.counters(),
             Runs::AsThread(_) => lock(&self.shared.counters).clone(),
+        }
+    }
+
+    /// Actors resident now, by set.
+    pub fn actors_by_set(&self) -> BTreeMap<SetId, u64> {
+        match &self.runs {
+            Runs::InTurns(pumping) => pumping.actors_by_set(),
+            Runs::AsThread(_) => lock(&self.shared.actors).clone(),
         }
     }
 

@@ -1,14 +1,14 @@
 //! The work of a pump, without a thread or a wait, and the thread that calls it for devices which wake nobody.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     future::poll_fn,
     sync::{Arc, atomic::Ordering},
     task::{Poll, Waker},
     time::Duration,
 };
 
-use ringfleet_abi::{Control, DeviceIndex, Envelope, Status, WorkerCounters, WorkerIndex};
+use ringfleet_abi::{Control, DeviceIndex, Envelope, SetId, Status, WorkerCounters, WorkerIndex};
 use ringfleet_env::{Env, Instant, thread_waker};
 use ringfleet_gpu::Device;
 use tokio::sync::oneshot;
@@ -299,8 +299,14 @@ impl Pumping {
         (0..self.done_read.len()).map(|worker| self.device.counters(WorkerIndex(worker as u16))).collect()
     }
 
+    /// Actors resident now, by set.
+    pub(super) fn actors_by_set(&self) -> BTreeMap<SetId, u64> {
+        self.device.actors_by_set()
+    }
+
     fn refresh_counters(&self) {
         *lock(&self.shared.counters) = self.counters();
+        *lock(&self.shared.actors) = self.actors_by_set();
     }
 }
 

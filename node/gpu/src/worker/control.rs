@@ -45,9 +45,10 @@ impl Worker {
         match control {
             Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart } => {
                 let ty = type_index.and_then(|at| self.types.get(at as usize).copied());
-                self.core.sets.add(NewSet { set, tag, ty, keys, shards, actors_per_shard, restart });
+                let counts = &self.page.workers[self.core.index as usize].sets;
+                self.core.sets.add(NewSet { set, tag, ty, keys, shards, actors_per_shard, restart }, counts);
             }
-            Control::RemoveSet { set } => self.core.sets.remove(set),
+            Control::RemoveSet { set } => self.core.sets.remove(set, &self.page.workers[self.core.index as usize].sets),
             Control::Assign { shard, epoch, .. } => self.core.assign(shard, epoch),
             Control::Release { shard, epoch } => self.core.release(shard, epoch),
             Control::Route { shard, target } => self.core.sets.stage_route(shard, target),
@@ -102,6 +103,7 @@ impl Core {
         {
             entry.resident -= 1;
             self.out.counters.actors_now -= u64::from(resident.live);
+            entry.count_actors(-i64::from(resident.live));
             resident.dissolve(&mut entry.arena);
             let dropped = self.timers.drop_shard(shard.pack());
             self.out.counters.dead[DeadReason::ActorGone as usize] += u64::from(dropped);

@@ -260,6 +260,7 @@ impl Core {
         let slot = shard.activate(&mut entry.arena, envelope.to_key).map_err(|_| DeadReason::ShardFull)?;
         // SAFETY: the slot has room for a state of the set's type, and this worker alone touches it.
         (ty.init)(unsafe { state_of(slot, ty) });
+        entry.count_actors(1);
         self.out.counters.activations += 1;
         self.out.counters.actors_now += 1;
         Ok((slot, ty))
@@ -363,6 +364,7 @@ impl Core {
         let Some(index) = entry.map.shard_of(envelope.to_key) else { return };
         if let Some(shard) = entry.local[index.0 as usize].as_deref_mut() {
             shard.deactivate(entry.arena.layout(), slot);
+            entry.count_actors(-1);
             self.out.counters.actors_now -= 1;
         }
     }

@@ -58,7 +58,7 @@ use crate::counters::CountersPage;
 use crate::memory::HeapRing;
 use crate::outbound::{Lane, Pushed};
 use crate::parker::Parker;
-use crate::sets::{LANE_NONE, LaneIndex, SetTable};
+use crate::sets::{LANE_NONE, LaneIndex, SetCounts, SetTable};
 use crate::timers::TimerWheel;
 
 /// What a worker is doing, as others see it.
@@ -84,6 +84,8 @@ pub(crate) struct WorkerPage {
     pub(crate) phase: AtomicU32,
     /// Rounds begun: a worker that is up and begins none is stuck.
     pub(crate) rounds: AtomicU64,
+    /// Actors by set.
+    pub(crate) sets: SetCounts,
 }
 
 /// What host and workers of a device share beside the rings.
