@@ -1,6 +1,6 @@
 //! The measurements, in the order of the table.
 
-use ringfleet_abi::{Envelope, Flags, KeySpace, WorkerCounters};
+use ringfleet_abi::{Envelope, Flags, WorkerCounters};
 use ringfleet_actor::Message;
 use ringfleet_actors::counter::Add;
 use ringfleet_actors::echo::{Ping, Pong};
@@ -46,7 +46,7 @@ impl Plan {
 /// Asks before the timed ones.
 const WARM_UP: u32 = 500;
 /// How long a measurement may take.
-const LIMIT_NS: u64 = 60_000_000_000;
+const LIMIT_NS: u64 = 30_000_000_000;
 /// Steps of a message in the run that finds out how fast the device is.
 const PILOT_MESSAGES: u64 = 4_000_000;
 
@@ -79,10 +79,6 @@ pub fn run(rig: &mut Rig, plan: &Plan, mut note: impl FnMut(&str)) -> Result<Vec
     Ok(rows)
 }
 
-fn dense(count: u64) -> KeySpace {
-    KeySpace::Dense { count }
-}
-
 /// What was counted since, compared with what has to come out.
 fn check(before: &WorkerCounters, after: &WorkerCounters, handled: u64) -> String {
     let did = after.handled - before.handled;
@@ -100,7 +96,7 @@ fn check(before: &WorkerCounters, after: &WorkerCounters, handled: u64) -> Strin
 
 fn asks(rig: &mut Rig, count: u32) -> Result<Row, BenchError> {
     const ACTORS: u64 = 10_000;
-    let before = rig.deploy("echo", dense(ACTORS), 0)?;
+    let before = rig.deploy("echo", ACTORS)?;
     let mut times_us = Vec::with_capacity(count as usize);
     let mut wrong = None;
     let mut out = [Envelope::default(); 16];
@@ -135,7 +131,7 @@ fn asks(rig: &mut Rig, count: u32) -> Result<Row, BenchError> {
 
 fn idle_hop(rig: &mut Rig, hops: u32) -> Result<Row, BenchError> {
     const ACTORS: u64 = 4096;
-    let before = rig.deploy("hop", dense(ACTORS), 0)?;
+    let before = rig.deploy("hop", ACTORS)?;
     let step = rig.message(0, 0, &Step { seed: 7, actors: ACTORS as u32, ttl: hops - 1 });
     let began_ns = rig.now_ns();
     let taken = rig.device.push_ingress(&[step]);
@@ -172,14 +168,14 @@ fn push_all(rig: &mut Rig, count: u64, mut make: impl FnMut(&Rig, u64) -> Envelo
             return Ok((rig.now_ns() - began_ns, out));
         }
         if taken == 0 && rig.now_ns() >= end_ns {
-            return Err(BenchError::Late { what: "room in the device".into(), seconds: LIMIT_NS / 1_000_000_000 });
+            return Err(rig.late("room in the device", LIMIT_NS));
         }
     }
 }
 
 fn ingress(rig: &mut Rig, count: u64) -> Result<Row, BenchError> {
     const ACTORS: u64 = 128 << 10;
-    let before = rig.deploy("counter", dense(ACTORS), 0)?;
+    let before = rig.deploy("counter", ACTORS)?;
     let (took_ns, _) = push_all(rig, count, |rig, n| rig.message(n * 7919 % ACTORS, 0, &Add { amount: 1 }))?;
     let after = rig.settled()?;
     let counted = check(&before, &after, count);
@@ -189,7 +185,7 @@ fn ingress(rig: &mut Rig, count: u64) -> Result<Row, BenchError> {
 
 fn through(rig: &mut Rig, count: u64) -> Result<Row, BenchError> {
     const ACTORS: u64 = 128 << 10;
-    let before = rig.deploy("echo", dense(ACTORS), 0)?;
+    let before = rig.deploy("echo", ACTORS)?;
     let began_ns = rig.now_ns();
     let (_, mut out) = push_all(rig, count, |rig, n| rig.message(n * 7919 % ACTORS, 1, &Ping { value: n }))?;
     rig.until("the last answer", LIMIT_NS, |rig| {
@@ -208,7 +204,7 @@ fn through(rig: &mut Rig, count: u64) -> Result<Row, BenchError> {
 
 /// One message in flight per actor, random targets, dense keys.
 fn throughput(rig: &mut Rig, actors: u64, millis: u64) -> Result<Row, BenchError> {
-    let before = rig.deploy("hop", dense(actors), 0)?;
+    let before = rig.deploy("hop", actors)?;
     let (_, per_second) = flight(rig, actors, (PILOT_MESSAGES / actors).clamp(8, 4096) as u32)?;
     let steps = (per_second * millis as f64 / 1e3 / actors as f64).clamp(8.0, 4e9) as u32;
     let pilot = rig.settled()?;

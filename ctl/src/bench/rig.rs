@@ -20,10 +20,12 @@ const SHARDS_MIN: u16 = 64;
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
     /// Something did not come.
-    #[error("waited {seconds} s for {what}")]
+    #[error("waited {seconds} s for {what}; {counted}")]
     Late {
         /// What.
         what: String,
+        /// What the workers have counted.
+        counted: String,
         /// For how long.
         seconds: u64,
     },
@@ -82,11 +84,24 @@ impl Rig {
         let end_ns = self.now_ns() + limit_ns;
         while !done(self) {
             if self.now_ns() >= end_ns {
-                return Err(BenchError::Late { what: what.to_owned(), seconds: limit_ns / 1_000_000_000 });
+                return Err(self.late(what, limit_ns));
             }
             std::hint::spin_loop();
         }
         Ok(())
+    }
+
+    /// The error of a wait that was too long.
+    pub(super) fn late(&self, what: &str, limit_ns: u64) -> BenchError {
+        let total = self.device.total();
+        let counted = format!(
+            "{} handled, {} dead-lettered, {} refused, {} in flight",
+            total.handled,
+            total.dead_total(),
+            total.refused,
+            total.in_flight()
+        );
+        BenchError::Late { what: what.to_owned(), counted, seconds: limit_ns / 1_000_000_000 }
     }
 
     fn submit(&mut self, control: Control) -> Result<(), BenchError> {
@@ -119,14 +134,16 @@ impl Rig {
     }
 
     /// Deploys a set that is named like its type, with these keys, on all workers; gives the counters before any message.
-    pub(super) fn deploy(&mut self, name: &str, keys: KeySpace, per_shard: u32) -> Result<WorkerCounters, BenchError> {
+    pub(super) fn deploy(&mut self, name: &str, actors: u64) -> Result<WorkerCounters, BenchError> {
+        let keys = KeySpace::Dense { count: actors };
         let index = self.types.iter().position(|ty| ty.name == name);
         let type_index = Some(index.ok_or_else(|| BenchError::NoType(name.to_owned()))? as u16);
         self.set = SetId(self.set.0 + 1);
         let (set, shards, workers) = (self.set, self.shards, self.device.workers());
         let tag = fnv1a32(name.as_bytes());
         let restart = RestartMode::Stop;
-        self.submit(Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard: per_shard, restart })?;
+        let actors_per_shard = u32::try_from(keys.keys_per_shard(shards)).unwrap_or(u32::MAX);
+        self.submit(Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart })?;
         for index in 0..shards {
             let shard = ShardId::new(set, ShardIndex(index));
             // Neighbouring shards on one worker: as a planner would not, but as a bench of dense keys may.
@@ -141,10 +158,7 @@ impl Rig {
             *status == Status::RouteFlushed { version } || matches!(status, Status::Assigned { .. })
         })
         .map_err(|error| match error {
-            BenchError::NoRoom { .. } => {
-                let actors = if let KeySpace::Dense { count } = keys { count } else { u64::from(per_shard) };
-                BenchError::NoRoom { actors }
-            }
+            BenchError::NoRoom { .. } => BenchError::NoRoom { actors },
             other => other,
         })?;
         self.settled()

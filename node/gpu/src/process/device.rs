@@ -185,6 +185,12 @@ impl ProcessDevice {
         self.map.shape().ingress_slots
     }
 
+    /// Sizes of the memory that is shared with the process.
+    #[must_use]
+    pub fn shape(&self) -> &Shape {
+        self.map.shape()
+    }
+
     /// The id of the process.
     #[must_use]
     pub fn pid(&self) -> i32 {
