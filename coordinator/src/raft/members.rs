@@ -241,6 +241,16 @@ impl Group {
         let live = self.prepare_change(deadline).await?;
         let members = self.members();
         let (name, addr) = (peer.name.clone(), peer.addr.clone());
+        if name == self.own.name {
+            // It leads, so it is a member; nobody calls himself.
+            if addr == self.own.addr {
+                return Ok(false);
+            }
+            return Err(ChangeError::Refused(format!(
+                "coordinator `{name}` leads the cluster at {}; where it is reached is what its own --peers says",
+                self.own.addr
+            )));
+        }
         let Some((who, _)) = self.ask_anew(&peer).await else {
             return Err(ChangeError::Refused(format!(
                 "coordinator `{name}` does not answer at {addr}; start it there first, with an empty data folder and itself among its --peers"

@@ -113,7 +113,13 @@ fn a_coordinator_that_lost_its_data_takes_part_in_nothing_until_it_is_added_anew
 #[test]
 fn changes_that_would_lose_the_quorum_or_make_no_sense_are_refused() {
     with_cluster(3, |_, mut cluster| async move {
-        cluster.leader().await;
+        let leader = cluster.leader().await;
+        for (operation, name) in [(10, "c1"), (11, "c2"), (12, "c3")] {
+            let again = cluster.operate(operation, add(name)).await.unwrap();
+            assert!(matches!(again, AdminAnswer::CoordinatorsChanged { changed: false, .. }), "{name}: {again:?}");
+        }
+        let elsewhere = AdminVerb::AddCoordinator { name: leader, addr: "elsewhere.test:1".into() };
+        assert!(refused(cluster.operate(13, elsewhere).await).contains("leads the cluster at"));
         assert!(refused(cluster.operate(1, add("c4")).await).contains("does not answer at c4.test:7000"));
         let unknown = cluster.operate(2, remove("c9")).await.unwrap();
         assert!(matches!(unknown, AdminAnswer::CoordinatorsChanged { changed: false, .. }));
