@@ -47,6 +47,10 @@ impl Plan {
 const WARM_UP: u32 = 500;
 /// How long a measurement may take.
 const LIMIT_NS: u64 = 30_000_000_000;
+/// The least time in which a rate is measured; counters are a millisecond or two old.
+const WINDOW_MIN_NS: u64 = 20_000_000;
+/// The most steps of one message.
+const STEPS_MAX: f64 = 1e7;
 /// Steps of a message in the run that finds out how fast the device is.
 const PILOT_MESSAGES: u64 = 4_000_000;
 
@@ -206,7 +210,7 @@ fn through(rig: &mut Rig, count: u64) -> Result<Row, BenchError> {
 fn throughput(rig: &mut Rig, actors: u64, millis: u64) -> Result<Row, BenchError> {
     let before = rig.deploy("hop", actors)?;
     let (_, per_second) = flight(rig, actors, (PILOT_MESSAGES / actors).clamp(8, 4096) as u32)?;
-    let steps = (per_second * millis as f64 / 1e3 / actors as f64).clamp(8.0, 4e9) as u32;
+    let steps = (per_second * millis as f64 / 1e3 / actors as f64).clamp(8.0, STEPS_MAX) as u32;
     let pilot = rig.settled()?;
     let (_, per_second) = flight(rig, actors, steps)?;
     let after = rig.settled()?;
@@ -225,8 +229,9 @@ fn throughput(rig: &mut Rig, actors: u64, millis: u64) -> Result<Row, BenchError
 fn flight(rig: &mut Rig, actors: u64, steps: u32) -> Result<(u64, f64), BenchError> {
     let before = rig.device.total().handled;
     let goal = before + actors * u64::from(steps);
+    let (pushed_from_ns, pushed_from) = (rig.now_ns(), before);
     push_all(rig, actors, |rig, n| rig.message(n, 0, &Step { seed: n, actors: actors as u32, ttl: steps - 1 }))?;
-    let (began_ns, began) = (rig.now_ns(), rig.device.total().handled);
+    let (mut began_ns, mut began) = (rig.now_ns(), rig.device.total().handled);
     let nine_tenths = before + actors * u64::from(steps) / 10 * 9;
     let mut handled = began;
     rig.until("the messages in flight", LIMIT_NS, |rig| {
@@ -235,7 +240,10 @@ fn flight(rig: &mut Rig, actors: u64, steps: u32) -> Result<(u64, f64), BenchErr
     })?;
     let (ended_ns, ended) = (rig.now_ns(), handled);
     rig.until("the last message", LIMIT_NS, |rig| rig.device.total().handled >= goal)?;
-    // A device that was done before the last push: all of it, then.
+    // Messages that lived hardly longer than their pushing: all of it, then. The rate is that of the pushing, if that was slower.
+    if ended_ns - began_ns < WINDOW_MIN_NS {
+        (began_ns, began) = (pushed_from_ns, pushed_from);
+    }
     let seconds = (ended_ns - began_ns).max(1) as f64 / 1e9;
     Ok((goal - before, (ended - began) as f64 / seconds))
 }

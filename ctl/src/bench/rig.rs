@@ -93,7 +93,11 @@ impl Rig {
 
     /// The error of a wait that was too long.
     pub(super) fn late(&self, what: &str, limit_ns: u64) -> BenchError {
-        let total = self.device.total();
+        // The first look asks for a fresh copy, the last one has it.
+        let (mut total, end_ns) = (self.device.total(), self.now_ns() + 50_000_000);
+        while self.now_ns() < end_ns {
+            total = self.device.total();
+        }
         let counted = format!(
             "{} handled, {} dead-lettered, {} refused, {} in flight",
             total.handled,
@@ -175,7 +179,7 @@ impl Rig {
         self.submit(Control::RemoveSet { set })
     }
 
-    /// The counters of a device that does nothing: the same twice, some time apart.
+    /// The counters of a device that does nothing: nothing in flight, and the same for some time.
     pub(super) fn settled(&mut self) -> Result<WorkerCounters, BenchError> {
         let (mut last, mut since_ns) = (self.device.total(), self.now_ns());
         self.until("the device to come to rest", WAIT_NS, |rig| {
@@ -185,7 +189,7 @@ impl Rig {
             }
             rig.drain();
             // Copies of counters may be some milliseconds old.
-            now.in_flight() == now.resting() && rig.now_ns() - since_ns > 20_000_000
+            now.in_flight() == 0 && rig.now_ns() - since_ns > 20_000_000
         })?;
         Ok(last)
     }

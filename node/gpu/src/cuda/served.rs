@@ -136,7 +136,13 @@ impl Engine for GpuEngine {
     fn fault(&mut self) -> Option<String> {
         if self.failed.is_none() && !self.stopped {
             match self.engine.has_ended() {
-                Ok(true) if !self.stopping => self.failed = Some("the kernel has ended by itself".into()),
+                Ok(true) if !self.stopping => {
+                    // The kernel sees the word as soon as the agent writes it, this loop once a round.
+                    self.stopping = Words::read(&self.map).stop;
+                    if !self.stopping {
+                        self.failed = Some("the kernel has ended by itself".into());
+                    }
+                }
                 Ok(_) => {}
                 Err(error) => self.failed = Some(error.to_string()),
             }
