@@ -80,7 +80,8 @@ template <class T> RF_FN u32 rf_add(T a, T b, T &out) {
     RF_TYPES;
     const U x = (U)a, y = (U)b, sum = (U)((W)x + (W)y);
     out = (T)sum;
-    const bool wrong = I::SIGNED ? (U)((x ^ sum) & (y ^ sum)) >> (I::BITS - 1) != 0 : sum < x;
+    // Not `sum < x`: with it NVRTC 13.0 makes a saturating addition of a quotient and a maximum that saturates wrongly.
+    const bool wrong = I::SIGNED ? (U)((x ^ sum) & (y ^ sum)) >> (I::BITS - 1) != 0 : y > (U)~x;
     return wrong ? FAULT_OVERFLOW : FAULT_NONE;
 }
 template <class T> RF_FN u32 rf_sub(T a, T b, T &out) {
