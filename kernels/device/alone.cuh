@@ -42,10 +42,11 @@ RF_FN bool is_plain(const Shared &s) {
 }
 
 static constexpr u32 LANE_RINGS = (INBOUND + 31) / 32; // of a lane: ring k * 32 + lane
+static constexpr u32 PAGE_LOOK = 4;                    // polls between two looks at the page and the time
 static constexpr u32 IDLE_POLLS = 16;                  // without a find, count as one round of bounded mode
 
-// Polls until something is there, and takes it: true. False: there is something for the block, which is untouched. One warp.
-RF_FN bool take_alone(const Params &p, Shared &s, u32 me, u32 &round) {
+// Polls until something is there, and stages it: true. False: there is something for the block, which is untouched. One warp.
+RF_FN bool stage_alone(const Params &p, Shared &s, u32 me, u32 &round) {
     const u32 lane = threadIdx.x;
     u32 ready[LANE_RINGS], all = 0;
     for (u32 idle = 1; all == 0; idle++) {
@@ -56,7 +57,8 @@ RF_FN bool take_alone(const Params &p, Shared &s, u32 me, u32 &round) {
             const u32 ring = k * 32 + lane;
             ready[k] = ring < INBOUND ? load_peer(&tails_of(p, me)[ring]) : 0;
         }
-        if (lane == 31) read_page(p, s);
+        const bool look = idle % PAGE_LOOK == 1;
+        if (look && lane == 31) read_page(p, s);
         u32 mine = 0;
 #pragma unroll
         for (u32 k = 0; k < LANE_RINGS; k++) {
@@ -65,27 +67,36 @@ RF_FN bool take_alone(const Params &p, Shared &s, u32 me, u32 &round) {
             mine += ready[k];
         }
         __syncwarp();
-        if (!is_plain(s)) return false;
+        if (look && !is_plain(s)) return false;
         if (__any_sync(~0u, mine != 0)) all = __reduce_add_sync(~0u, mine);
         if (all > ALONE_MAX) return false;
         if (all == 0) {
             round += idle % IDLE_POLLS == 0;
             // The wait is short: it leaves the memory to the others, and costs a message little.
-            if (idle > 4096) pause_ns(50);
+            if (idle > 32768) pause_ns(50);
             __syncwarp();
         }
     }
     round++;
-    // Acquire: pairs with the fence of the sender's round.
+    // Acquire: pairs with the fence of the sender's round; for the whole warp by the barrier behind it.
+    u32 rings = 0;
+#pragma unroll
+    for (u32 k = 0; k < LANE_RINGS; k++) {
+        if (ready[k] != 0) load_peer_acquire(&tails_of(p, me)[k * 32 + lane]);
+        rings |= (__any_sync(~0u, ready[k] != 0) ? 1u : 0u) << k;
+    }
+    __syncwarp();
     u32 end = 0;
 #pragma unroll
     for (u32 k = 0; k < LANE_RINGS; k++) {
-        const u32 ring = k * 32 + lane;
-        u32 left = __ballot_sync(~0u, ready[k] != 0);
-        if (left == 0) continue;
-        if (ready[k] != 0) load_peer_acquire(&tails_of(p, me)[ring]);
-        for (; left != 0; left &= left - 1) {
-            const u32 from = __ffs(left) - 1, take = __shfl_sync(~0u, ready[k], from);
+        if ((rings >> k & 1) == 0) continue;
+        for (u32 left = __ballot_sync(~0u, ready[k] != 0); left != 0; left &= left - 1) {
+            const u32 from = __ffs(left) - 1, take = __shfl_sync(~0u, ready[k], from), ring = k * 32 + from;
+            const u32 head = s.in_head[ring], mask = inbound_slots(ring) - 1;
+            const char *base = inbound_base(p, me, ring);
+            for (u32 c = lane; c < take * 4; c += 32)
+                copy_async_16(&s.stage[chunk_at(end + (c >> 2), c & 3)],
+                              base + (u64)((head + (c >> 2)) & mask) * sizeof(Envelope) + (c & 3) * 16);
             if (lane == from) {
                 s.in_from[ring] = end;
                 s.in_take[ring] = take;
@@ -93,6 +104,7 @@ RF_FN bool take_alone(const Params &p, Shared &s, u32 me, u32 &round) {
             end += take;
         }
     }
+    copy_async_wait();
     if (lane == 0) {
         s.batch = end;
         s.egress_used = 0;
@@ -103,12 +115,21 @@ RF_FN bool take_alone(const Params &p, Shared &s, u32 me, u32 &round) {
     return true;
 }
 
-// Publishes what the warp has done, if the lease allows it. Behind close_round().
+// Publishes what the warp has done, if the lease allows it. Behind close_round(). Each lane looks at its rings first, all loads under
+// way at once: few have changed.
 RF_FN void publish_alone(const Params &p, Shared &s, u32 me) {
     if (!s.may_publish) return;
+    u32 changed = 0;
+#pragma unroll
+    for (u32 k = 0; k < LANE_RINGS; k++) {
+        const u32 ring = k * 32 + threadIdx.x;
+        if (ring < INBOUND && (s.in_take[ring] != 0 || s.out_tail[ring] != s.out_published[ring] || ring == EGRESS))
+            changed |= 1u << k;
+    }
     fence_round(s);
 #pragma unroll 1
-    for (u32 ring = threadIdx.x; ring < INBOUND; ring += 32) {
+    for (; changed != 0; changed &= changed - 1) {
+        const u32 ring = (__ffs(changed) - 1) * 32 + threadIdx.x;
         publish_outbound(p, s, me, ring);
         publish_inbound(p, s, me, ring);
     }

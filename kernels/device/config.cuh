@@ -28,7 +28,7 @@ static_assert(INBOUND == OUTBOUND, "one thread looks after an inbound and an out
 static constexpr u32 RECORD_UNIT = 32; // bytes; records are counted in units, so that 32 bits reach 128 GiB
 
 static_assert(THREADS % 32 == 0 && THREADS >= 96 && THREADS <= 1024, "whole warps, and the router needs three");
-static_assert((BUCKETS & (BUCKETS - 1)) == 0 && BUCKETS <= 32768, "bucket numbers share 16 bits with a flag");
+static_assert((BUCKETS & (BUCKETS - 1)) == 0, "buckets are the lower bits of a hash");
 static_assert(BATCH <= 16384, "batch indices are 16 bits with a sentinel");
 static_assert((RING_SLOTS & (RING_SLOTS - 1)) == 0 && (INGRESS_SLOTS & (INGRESS_SLOTS - 1)) == 0 &&
                   (EGRESS_SLOTS & (EGRESS_SLOTS - 1)) == 0,

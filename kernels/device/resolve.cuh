@@ -85,7 +85,7 @@ RF_FN Home find_home(const Params &p, Shared &s, u32 j) {
         dead = RINGFLEET_DEAD_OVERLOADED; // refused as busy: nothing overtakes what was refused before (C3)
     else if (!bits_are_sane(h.bits) && j >= s.timers_take) dead = RINGFLEET_DEAD_BAD_MESSAGE;
 #if RF_HLC
-    else if (h.hlc > s.limit_hlc && j >= s.timers_take) dead = RINGFLEET_DEAD_STAMP_AHEAD;
+    else if (h.hlc > s.limit_hlc && is_ingress(s, j)) dead = RINGFLEET_DEAD_STAMP_AHEAD; // between workers stamps are this node's own
 #endif
     if (dead != NONE) {
         home.record = NO_RECORD + dead;
@@ -205,17 +205,20 @@ RF_FN void resolve_batch(const Params &p, Shared &s, Team team) {
     }
 }
 
-// How many messages of the same bucket come before message `j` (2 stands for all above 1), and which comes next. Each
-// message of a chain walks it, all at the same time; so a hot actor costs its chain's length once, not squared.
-RF_FN u32 rank_of(const Shared &s, u32 j, u32 &after) {
+// How many messages of the same bucket come before message `j` (2 stands for all above 1), which comes next, and whether there are
+// many. Each message of a chain walks it, all at the same time; so a hot actor costs its chain's length once, not squared.
+RF_FN u32 rank_of(const Shared &s, u32 j, u32 &after, bool &many) {
     u32 at = s.bucket_head[s.bucket[j]];
     after = NONE16;
+    many = false;
     if (at == j && s.next[j] == NONE16) return 0;
-    u32 rank = 0;
+    u32 rank = 0, length = 0;
     while (at != NONE16) {
         rank += at < j;
         if (at > j && at < after) after = at;
         at = s.next[at];
+        length++;
     }
+    many = length > MANY;
     return min(rank, 2u);
 }

@@ -146,14 +146,15 @@ RF_FN const char *inbound_base(const Params &p, u32 me, u32 ring) {
 
 // A warp per ring copies the batch to shared memory; all copies are under way before the first is waited for. Lane l knows
 // the l-th ring of its warp, so rings with nothing to take cost nothing.
-RF_FN void stage_batch(const Params &p, Shared &s, u32 me, Team team) {
-    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5, warps = team.warps();
-#pragma unroll 1
-    for (u32 first = 0; first * warps < INBOUND; first += 32) {
-        const u32 mine = (first + lane) * warps + warp;
-        const u32 my_take = mine < INBOUND ? s.in_take[mine] : 0;
+RF_FN void stage_batch(const Params &p, Shared &s, u32 me) {
+    constexpr u32 EACH = (INBOUND + WARPS - 1) / WARPS;
+    const u32 lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+    for (u32 first = 0; first < EACH; first += 32) {
+        const u32 mine = (first + lane) * WARPS + warp;
+        const bool there = first + lane < EACH && mine < INBOUND;
+        const u32 my_take = there ? s.in_take[mine] : 0;
         for (u32 left = __ballot_sync(~0u, my_take != 0); left != 0; left &= left - 1) {
-            const u32 ring = (first + __ffs(left) - 1) * warps + warp;
+            const u32 ring = (first + __ffs(left) - 1) * WARPS + warp;
             const u32 chunks = s.in_take[ring] * 4, from = s.in_from[ring], head = s.in_head[ring];
             const u32 mask = inbound_slots(ring) - 1;
             const char *base = inbound_base(p, me, ring);
@@ -170,7 +171,7 @@ RF_FN void send_batch(const Params &p, Shared &s, u32 me, Team team) {
     for (u32 c = threadIdx.x; c < s.batch * 4; c += team.size) {
         const u32 j = c >> 2, q = c & 3, place = s.record[j];
         if (place != NONE) *reinterpret_cast<uint4 *>(address_of(p, s, me, place) + q * 16) = s.stage[chunk_at(j, q)];
-        if (q == 0 && s.bucket[j] != NONE16) s.bucket_head[s.bucket[j]] = NONE;
+        if (q == 0 && s.bucket[j] != NONE16) s.bucket_head[s.bucket[j] & BUCKET_MASK] = NONE;
     }
 }
 

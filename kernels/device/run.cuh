@@ -81,6 +81,10 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
     uint4 *memory = nullptr;
     u32 record = NO_RECORD;
     do {
+        if (chain && s.bucket[j] & ASIDE) {
+            j = s.after[j];
+            continue;
+        }
         const u32 wanted = s.record[j];
         Envelope m;
         stage_load(s, j, m);
@@ -176,7 +180,9 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
             count(s, RF_COUNTER(actors_now), ~0u);
         }
     } while (j != NONE16 && head_of(s, j).to_set == set_index);
+    if (record != NO_RECORD) {
 #pragma unroll
-    for (u32 w = 0; w <= WORDS; w++) memory[w] = r.words[w];
+        for (u32 w = 0; w <= WORDS; w++) memory[w] = r.words[w];
+    }
     return j;
 }

@@ -64,7 +64,7 @@ RF_FN u32 route_of(const Params &p, const Shared &s, const SetEntry &set, u64 ke
     if (!shard_of(set, key, set.dense ? 0 : mix64(key), shard)) return NO_RECORD + RINGFLEET_DEAD_NO_SUCH_KEY;
     const u32 index = set.route_base + shard;
     const u32 target = index < ROUTES_KNOWN ? s.routes[index] : routes_of(p, s)[index];
-    if (target < WORKERS) return target;
+    if (target < PEERS) return target;
     return target == RINGFLEET_TARGET_EGRESS ? EGRESS : NO_RECORD + RINGFLEET_DEAD_NO_SUCH_SET;
 }
 

@@ -27,6 +27,14 @@ static constexpr u32 ROUTES_KNOWN = 4096; // larger tables are read from memory
 static constexpr u32 SHARDS_KNOWN = 256;  // of this worker, open addressing; the host assigns at most RF_SHARDS_MAX to a worker
 static_assert(RF_SHARDS_MAX < SHARDS_KNOWN, "probing ends at an empty place");
 
+// In `bucket`, beside the bucket's number, when a message has been ranked.
+static constexpr u32 BUCKET_MASK = 0x1fff;
+static constexpr u32 ASIDE = 0x2000;     // it is not run
+static constexpr u32 FIRST_OF_MANY = 0x4000;
+static constexpr u32 NOT_FIRST = 0x8000; // of its bucket
+static_assert(BUCKETS - 1 <= BUCKET_MASK, "bucket numbers and flags share 16 bits");
+static constexpr u32 MANY = 8; // messages of one bucket, all of one actor most likely
+
 struct KnownShard {
     u32 index; // into routes and shards; NONE: empty
     u32 base, capacity;
@@ -42,7 +50,7 @@ struct Shared {
     u32 bucket_head[BUCKETS]; // grouping: last message of a bucket
     u32 record[BATCH];        // of the target actor, in units; when handled, the place of the first message that it sent
     u16 next[BATCH];          // chain within a bucket
-    u16 bucket[BATCH];        // NONE16: not for an actor
+    u16 bucket[BATCH];        // with flags; NONE16: not for an actor
     u16 later[BATCH];         // messages that are the second of their bucket
     u16 after[BATCH];         // the next of the same bucket, in order
     SetEntry sets[SETS_KNOWN];
@@ -61,15 +69,20 @@ struct Shared {
     u64 counters[COUNTERS];
     u32 counts[COUNTERS]; // since they were last added up
     u64 now_hlc, limit_hlc, lease_ns, wall_offset_ns, now_ns, round_began_ns, spill_moved_ns, ingress_told;
+    u64 ended_ns;
     u64 timers_next_ms; // when the first timer is due, or before
     u64 timers_set;     // so far: numbers them
     u32 ready[SCAN_WARPS];
     u32 batch, later_count, spill_live, spill_free, spill_kept, spill_ready, tables_version, tables_wanted, stop;
     u32 handled, sent, to_rings, egress_used, may_publish, gates, overload, left_dirty, rounds;
+    u32 taken_in; // of the ingress, in this round
+    u32 hot, hot_next; // this batch is ranked first; some bucket has many messages
     u32 timers_free, timers_high, timers_take, timers_due;
     u32 markers[2]; // route markers received, by the table that they announce
     u64 phase[8];
 };
+
+static_assert(sizeof(Shared) <= 227 * 1024, "C9: shared memory of a block");
 
 // What a lane counts in registers.
 struct Tally {

@@ -59,7 +59,7 @@ RF_SLOW void set_timer(const Params &p, Shared &s, u32 me, u32 at, const Envelop
     count(s, RF_COUNTER(timers_now));
 }
 
-RF_FN bool timers_are_due(const Shared &s) { return s.now_ns / 1000000 >= s.timers_next_ms; }
+RF_FN bool timers_are_due(const Shared &s) { return s.timers_next_ms != ~0ull && s.now_ns / 1000000 >= s.timers_next_ms; }
 
 // Whether a timer is among those due at `due_ms` at the latest, of the last millisecond only those numbered below `number`.
 RF_FN bool is_within(const TimerKey &key, u64 due_ms, u64 number) {

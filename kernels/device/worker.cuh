@@ -55,7 +55,7 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
         s.stop = 0;
         s.markers[0] = s.markers[1] = 0;
         s.gates = 0;
-        s.spill_ready = s.overload = s.left_dirty = s.rounds = 0;
+        s.spill_ready = s.overload = s.left_dirty = s.rounds = s.hot = s.hot_next = 0;
         s.batch = 0;
         s.now_ns = s.spill_moved_ns = timer_ns();
         for (u32 i = 0; i < 8; i++) s.phase[i] = 0;
@@ -105,7 +105,7 @@ RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
     while (true) {
         bool overload = false;
         if (team.is_alone()) {
-            if (dirty || !take_alone(p, s, me, round)) {
+            if (dirty || !stage_alone(p, s, me, round)) {
                 // Back to the block, whose other warps wait here.
                 if (threadIdx.x == 0) {
                     s.rounds = round;
@@ -160,6 +160,8 @@ RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
                 if (published) s.egress_used = 0;
                 s.may_publish = leased;
                 open_round(s);
+                s.hot = s.hot_next;
+                s.hot_next = 0;
                 if (!spilled || !leased || room != 0) s.spill_moved_ns = s.now_ns;
             }
             if (learn) {
@@ -190,8 +192,10 @@ RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
         }
         dirty = true;
         RF_PHASE(1);
-        stage_batch(p, s, me, team);
-        team.sync();
+        if (!team.is_alone()) {
+            stage_batch(p, s, me);
+            __syncthreads();
+        }
         RF_PHASE(2);
         resolve_batch(p, s, team);
         team.sync();
@@ -206,6 +210,8 @@ RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
                 publish_alone(p, s, me);
                 dirty = s.may_publish == 0;
             }
+            if (threadIdx.x == team.size - 32) add_round(s);
+            __syncwarp();
             write_counters(p, s, me);
         }
         team.sync();

@@ -84,7 +84,7 @@ impl Geometry {
         if self.batch == 0 || self.batch > 16384 {
             return wrong("batch", self.batch);
         }
-        if !self.buckets.is_power_of_two() || self.buckets > 32768 {
+        if !self.buckets.is_power_of_two() || self.buckets > 8192 {
             return wrong("buckets", self.buckets);
         }
         for (field, slots) in [

@@ -1,5 +1,6 @@
-//! The parts of device code that also compile for the host, ring positions and stamps, agree with the contract's own (C3, C6).
-//! Needs a C++ compiler; without one the test says so and passes.
+//! The parts of device code that also compile for the host, ring positions, stamps and the bell, agree with the contract's own
+//! (C3, C6), and positions carry a ring between two threads without a data race. Needs a C++ compiler; without one the tests say so
+//! and pass.
 #![allow(missing_docs)]
 
 use std::fmt::Write as _;
@@ -7,12 +8,15 @@ use std::path::Path;
 use std::process::Command;
 
 use ringfleet_abi::Hlc;
+use ringfleet_abi::hash::mix64;
 use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
+use ringfleet_kernels::bell;
 use ringfleet_kernels::source::{ABI_HEADER, FILES};
 
 const PROGRAM: &str = r#"
 #include <cstdio>
 #include <cinttypes>
+#include "bell.cuh"
 #include "hlc.cuh"
 #include "ring.cuh"
 int main() {
@@ -24,22 +28,87 @@ int main() {
         if (what == 'm') out = hlc_from_ms(a);
         if (what == 'l') out = hlc_limit(a);
         if (what == 'r') out = ring_has_room((u32)a, (u32)b, (u32)c);
+        if (what == 'b') out = a + bell_part(b, (u32)c);
+        if (what == 's') out = BELL_SALT;
         if (what == 't') out = ring_published_tail((u32)a, (u32)b, (u32)c);
         std::printf("%" PRIu64 "\n", (uint64_t)out);
     }
 }
 "#;
 
-fn compile(folder: &Path) -> Option<std::path::PathBuf> {
-    for (name, text) in
-        FILES.iter().filter(|(name, _)| ["base.cuh", "hlc.cuh", "ring.cuh"].contains(name)).chain([&ABI_HEADER])
-    {
+/// A worker's way of sending (virtual positions, a spill for what has no room, one publication for many) in one thread, the
+/// contract's way of receiving in the other. Prints how many messages came in order and how many had gone through the spill.
+const TWO_THREADS: &str = r#"
+#include <atomic>
+#include <cstdio>
+#include <deque>
+#include <thread>
+#include "ring.cuh"
+static const u32 SLOTS = 16, FIRST = 0xffffff00u, MESSAGES = 400000;
+static Envelope slots[SLOTS];
+static std::atomic<u32> tail(FIRST), head(FIRST);
+static unsigned long spilled = 0;
+static void produce() {
+    struct Spilled { u32 at; Envelope message; };
+    std::deque<Spilled> spill;
+    u32 virtual_tail = FIRST, published = FIRST, sent = 0;
+    while (published != FIRST + MESSAGES) {
+        const u32 seen = head.load(std::memory_order_acquire);
+        // Those that have room now, in any order: here the newest first.
+        for (size_t k = spill.size(); k-- > 0;) {
+            if (!ring_has_room(spill[k].at, seen, SLOTS)) continue;
+            slots[spill[k].at & (SLOTS - 1)] = spill[k].message;
+            spill.erase(spill.begin() + (long)k);
+        }
+        for (u32 burst = 0; burst < 5 && sent < MESSAGES && spill.size() < 40; burst++, sent++) {
+            Envelope message = {};
+            message.to_key = message.from_key = sent;
+            const u32 at = virtual_tail++;
+            if (ring_has_room(at, seen, SLOTS)) slots[at & (SLOTS - 1)] = message;
+            else { spill.push_back({at, message}); spilled++; }
+        }
+        published = ring_published_tail(virtual_tail, seen, SLOTS);
+        tail.store(published, std::memory_order_release);
+        if (!spill.empty()) std::this_thread::yield();
+    }
+}
+static unsigned long consume() {
+    u32 at = FIRST, before = FIRST;
+    unsigned long good = 0;
+    while (at != FIRST + MESSAGES) {
+        const u32 end = tail.load(std::memory_order_acquire);
+        if (!ring_tail_is_sane(end, before, at, SLOTS)) return 0;
+        before = end;
+        for (u32 left = ring_ready(end, at); left > 0; left--, at++) {
+            const Envelope &message = slots[at & (SLOTS - 1)];
+            good += message.to_key == at - FIRST && message.from_key == message.to_key;
+        }
+        head.store(at, std::memory_order_release);
+        std::this_thread::yield();
+    }
+    return good;
+}
+int main() {
+    unsigned long good = 0;
+    std::thread receiver([&] { good = consume(); });
+    produce();
+    receiver.join();
+    std::printf("%lu %lu\n", good, spilled);
+}
+"#;
+
+fn compile(folder: &Path, program: &str, options: &[&str]) -> Option<std::path::PathBuf> {
+    std::fs::create_dir_all(folder).expect("the folder can be made");
+    let wanted = ["base.cuh", "bell.cuh", "hlc.cuh", "ring.cuh"];
+    for (name, text) in FILES.iter().filter(|(name, _)| wanted.contains(name)).chain([&ABI_HEADER]) {
         std::fs::write(folder.join(name), text).expect("the folder is writable");
     }
-    std::fs::write(folder.join("main.cpp"), PROGRAM).expect("the folder is writable");
+    std::fs::write(folder.join("main.cpp"), program).expect("the folder is writable");
     let binary = folder.join("host_side");
     let output = Command::new("c++")
-        .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-o"])
+        .args(["-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-pthread"])
+        .args(options)
+        .arg("-o")
         .arg(&binary)
         .arg(folder.join("main.cpp"))
         .output();
@@ -53,11 +122,55 @@ fn compile(folder: &Path) -> Option<std::path::PathBuf> {
     }
 }
 
+/// The sum that [`bell::check`] is, up to some word.
+fn bell_sum(words: &[u64]) -> u64 {
+    let all: [u64; 9] = std::array::from_fn(|at| words.get(at).copied().unwrap_or(0));
+    let envelope: [u64; 8] = std::array::from_fn(|at| all[at + 1]);
+    bell::check(all[0] as u32, (all[0] >> 32) as u32, &envelope)
+}
+
+/// Runs the two threads; the numbers that they print.
+fn run_two_threads(binary: &Path) -> Vec<u64> {
+    let output = Command::new(binary).output().expect("the program runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && !errors.contains("data race"), "{errors}");
+    String::from_utf8_lossy(&output.stdout).split_whitespace().map(|word| word.parse().expect("a number")).collect()
+}
+
+#[test]
+fn positions_carry_a_ring_between_two_threads() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("two_threads");
+    let Some(binary) = compile(&folder, TWO_THREADS, &[]) else { return };
+    let counts = run_two_threads(&binary);
+    assert!(counts[0] == 400_000 && counts[1] > 0, "{counts:?}");
+}
+
+#[test]
+fn two_threads_have_no_data_race_on_a_ring() {
+    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("two_threads_checked");
+    let probe = "int main() { return 0; }";
+    let sanitizer = ["-fsanitize=thread"];
+    std::fs::create_dir_all(&folder).expect("the folder can be made");
+    std::fs::write(folder.join("probe.cpp"), probe).expect("the folder is writable");
+    let probed = Command::new("c++")
+        .args(sanitizer)
+        .args(["-o", "probe", "probe.cpp"])
+        .current_dir(&folder)
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !probed || !Command::new(folder.join("probe")).status().is_ok_and(|status| status.success()) {
+        println!("not run: the C++ compiler has no ThreadSanitizer");
+        return;
+    }
+    let Some(binary) = compile(&folder, TWO_THREADS, &sanitizer) else { return };
+    let counts = run_two_threads(&binary);
+    assert!(counts[0] == 400_000 && counts[1] > 0, "{counts:?}");
+}
+
 #[test]
 fn device_code_and_contract_agree_on_stamps_and_positions() {
     let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("host_side");
-    std::fs::create_dir_all(&folder).expect("the folder can be made");
-    let Some(binary) = compile(&folder) else { return };
+    let Some(binary) = compile(&folder, PROGRAM, &[]) else { return };
     let mut input = String::new();
     let mut wanted = Vec::new();
     let mut ask = |what: char, [a, b, c]: [u64; 3], answer: u64| {
@@ -84,6 +197,16 @@ fn device_code_and_contract_agree_on_stamps_and_positions() {
             ask('t', [at.into(), head.into(), slots], tail.into());
         }
     }
+    // The bell's check, added up word by word.
+    let envelope: [u64; 8] = std::array::from_fn(|at| mix64(at as u64 + 3));
+    let (position, dest) = (u32::MAX - 5, 77_u32);
+    ask('s', [0; 3], bell_sum(&[]));
+    let mut words = vec![u64::from(position) | u64::from(dest) << 32];
+    words.extend(envelope);
+    for at in 0..words.len() {
+        ask('b', [bell_sum(&words[..at]), words[at], at as u64], bell_sum(&words[..=at]));
+    }
+    assert_eq!(bell_sum(&words), bell::check(position, dest, &envelope));
     let file = folder.join("input");
     std::fs::write(&file, &input).expect("the folder is writable");
     let output = Command::new(binary)

@@ -150,7 +150,7 @@ impl Dice<'_> {
 
     fn answer(&mut self) -> Answer {
         let (shard, generation, attempt) = (self.shard(), self.small(), self.small());
-        let (at, certain) = (self.number(), self.byte() % 2 == 0);
+        let (at, certain) = (self.number(), self.byte().is_multiple_of(2));
         match self.byte() % 4 {
             // The other way round is no frame (`wire::decode`).
             0 => Answer::Ack { shard, generation, accepted_through: at, handled_through: self.number().min(at) },

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringfleet_abi::hash::mix64;
-use ringfleet_abi::{ActorId, Envelope, Flags, KeySpace, SessionId, SetId, WorkerIndex};
+use ringfleet_abi::{ActorId, Envelope, Flags, KeySpace, SessionId, SetId, WorkerCounters, WorkerIndex};
 use ringfleet_kernels::device_type::{bench_types, by_name, shipped};
 use ringfleet_kernels::layout::{SetEntry, ShardEntry};
 use ringfleet_kernels::source::SEED_KERNEL;
@@ -18,6 +18,7 @@ use ringfleet_gpu::cuda::compile::compile;
 use ringfleet_gpu::cuda::driver::{DeviceMemory, Gpu};
 use ringfleet_gpu::cuda::kernel::Resident;
 use ringfleet_gpu::cuda::memory_map::Capacity;
+use ringfleet_gpu::cuda::peers;
 use ringfleet_gpu::cuda::port::{EgressPort, IngressPort, device_ns, set_lease, set_stop};
 use ringfleet_gpu::cuda::types::device_types;
 
@@ -38,12 +39,16 @@ struct Scenario {
     /// Device code made from the Rust text instead of that written by hand.
     rust: bool,
     rounds: u32,
+    /// Seconds after which a run is given up.
+    limit: u64,
     geometry: Geometry,
     variant: Variant,
 }
 
 struct World {
     resident: Resident,
+    /// Which of the devices this is.
+    device: u32,
     ingress: IngressPort,
     egress: EgressPort,
     shards: u16,
@@ -54,6 +59,10 @@ struct World {
 
 impl World {
     fn new(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<Self> {
+        Self::of_several(gpu, scenario, 0)
+    }
+
+    fn of_several(gpu: &Arc<Gpu>, scenario: &Scenario, device: u32) -> Outcome<Self> {
         let ty = if scenario.rust {
             // The same actor, from its Rust text.
             let known = ringfleet_actors::types();
@@ -63,8 +72,8 @@ impl World {
             by_name(scenario.ty).ok_or("no such type")?
         };
         let g = scenario.geometry;
-        let per_worker = (4096 / g.workers).clamp(1, 4);
-        let shards = (g.workers * per_worker) as u16;
+        let per_worker = (4096 / g.peers()).clamp(1, 4);
+        let shards = (g.peers() * per_worker) as u16;
         let keys = if scenario.hashed { KeySpace::Hashed } else { KeySpace::Dense { count: scenario.actors } };
         let each = match keys {
             KeySpace::Dense { .. } => keys.keys_per_shard(shards),
@@ -84,13 +93,16 @@ impl World {
             PathBuf::from(std::env::var("RINGFLEET_CUBIN_CACHE").unwrap_or_else(|_| "/tmp/ringfleet-cubin".into()));
         let mut resident = Resident::new(gpu.clone(), g, variant, std::slice::from_ref(&ty), &capacity, &cache)?;
         resident.memory.params.rounds_max = scenario.rounds;
+        resident.memory.params.device = device;
         let owner: Vec<u16> = (0..shards).map(|shard| shard / per_worker as u16).collect();
         let entries: Vec<ShardEntry> = (0..u64::from(shards))
             .map(|shard| ShardEntry {
                 base: (shard * stride) as u32,
                 capacity: each as u32,
                 epoch: 1,
-                worker: u32::from(owner[shard as usize]),
+                worker: Some(u32::from(owner[shard as usize]).wrapping_sub(device * g.workers))
+                    .filter(|worker| *worker < g.workers)
+                    .unwrap_or(u32::MAX),
                 record_units: ty.record_units(),
                 units: stride as u32,
                 ..ShardEntry::default()
@@ -114,7 +126,7 @@ impl World {
         m.routes.write(0, &owner, &resident.copy)?;
         set_lease(m, u64::MAX);
         let (ingress, egress) = (IngressPort::new(&g, capacity.host_ingress_slots), EgressPort::new(&g));
-        Ok(Self { resident, ingress, egress, shards, keys, owner, ty })
+        Ok(Self { resident, device, ingress, egress, shards, keys, owner, ty })
     }
 
     fn kind(&self, name: &'static str) -> u16 {
@@ -180,16 +192,39 @@ fn percentile(sorted: &[f64], share: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * share) as usize]
 }
 
-fn throughput(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
-    let world = World::new(gpu, scenario)?;
-    let seeded = world.seed(scenario)?;
+/// The counters of all devices.
+fn total_of(worlds: &[World]) -> Outcome<WorkerCounters> {
+    let mut total = WorkerCounters::default();
+    for world in worlds {
+        total.add(&world.resident.total()?);
+    }
+    Ok(total)
+}
+
+fn throughput(gpus: &[Arc<Gpu>], scenario: &Scenario) -> Outcome<()> {
+    let mut worlds = Vec::new();
+    for (device, gpu) in gpus.iter().take(scenario.geometry.devices as usize).enumerate() {
+        worlds.push(World::of_several(gpu, scenario, device as u32)?);
+    }
+    if worlds.len() < scenario.geometry.devices as usize {
+        return Err(format!("{} GPUs are needed", scenario.geometry.devices).into());
+    }
+    if worlds.len() > 1 {
+        peers::connect(worlds.iter_mut().map(|world| &mut world.resident))?;
+    }
+    let mut seeded = 0;
+    for world in &worlds {
+        seeded += world.seed(scenario)?;
+    }
     let expected = (scenario.ty != "relay").then(|| seeded * u64::from(scenario.left));
     let began = Instant::now();
-    world.resident.launch()?;
+    for world in &worlds {
+        world.resident.launch()?;
+    }
     let mut last = 0;
     let mut last_change = Instant::now();
     let (elapsed, timed_out) = loop {
-        let total = world.resident.total()?;
+        let total = total_of(&worlds)?;
         let done = total.handled + total.dead_total();
         if done != last {
             last = done;
@@ -200,12 +235,15 @@ fn throughput(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
             None if done == seeded + total.sent && done > 0 => break (began.elapsed(), false),
             _ => {}
         }
-        if last_change.elapsed() > Duration::from_millis(1500) || began.elapsed() > Duration::from_secs(8) {
+        if last_change.elapsed() > Duration::from_millis(1500) || began.elapsed() > Duration::from_secs(scenario.limit)
+        {
             break (began.elapsed(), true);
         }
     };
-    world.stop()?;
-    let total = world.resident.total()?;
+    for world in &worlds {
+        world.stop()?;
+    }
+    let total = total_of(&worlds)?;
     let g = scenario.geometry;
     let rate = total.handled as f64 / elapsed.as_secs_f64() / 1e9;
     let conserved = seeded + total.sent == total.handled + total.dead_total() && total.egress_out == 0;
@@ -216,8 +254,9 @@ fn throughput(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
         _ => "ok",
     };
     println!(
-        "{:<26} actors {:>9} ring {:>5} T {:>4} B {:>4}: {:>7.3} G msg/s  handled {} seeded {} in {:.3} s  batch {:.0}  {:.1} us/batch busy {:.0}%  spilled {} dead {} [{check}]",
+        "{:<26} gpus {} actors {:>9} ring {:>5} T {:>4} B {:>4}: {:>7.3} G msg/s  handled {} seeded {} in {:.3} s  batch {:.0}  {:.1} us/batch busy {:.0}%  spilled {} dead {} [{check}]",
         scenario.name,
+        worlds.len(),
         scenario.actors,
         g.ring_slots,
         g.threads,
@@ -228,19 +267,21 @@ fn throughput(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
         elapsed.as_secs_f64(),
         total.ring_in as f64 / total.batches.max(1) as f64,
         total.busy_ns as f64 / total.batches.max(1) as f64 / 1e3,
-        total.busy_ns as f64 / elapsed.as_nanos() as f64 / f64::from(g.workers) * 100.0,
+        total.busy_ns as f64 / elapsed.as_nanos() as f64 / f64::from(g.peers()) * 100.0,
         total.spilled,
         total.dead_total(),
     );
-    print_phases(&world, scenario)?;
-    if scenario.hot != 0 && scenario.variant.profile {
-        print_hottest(&world)?;
-    }
-    if check != "ok" || scenario.hot != 0 {
-        print_workers(&world)?;
-    }
-    if scenario.ty == "relay" {
-        check_records(&world, scenario)?;
+    for world in &worlds {
+        print_phases(world, scenario)?;
+        if scenario.hot != 0 && scenario.variant.profile {
+            print_hottest(world)?;
+        }
+        if check != "ok" {
+            print_workers(world)?;
+        }
+        if scenario.ty == "relay" {
+            check_records(world, scenario)?;
+        }
     }
     Ok(())
 }
@@ -284,7 +325,8 @@ fn print_workers(world: &World) -> Outcome<()> {
         rows.push((worker, world.resident.counters(WorkerIndex(worker as u16))?));
     }
     let in_flight: i128 = rows.iter().map(|(_, c)| c.in_flight()).sum();
-    println!("    in flight by the counters {in_flight}");
+    let total = world.resident.total()?;
+    println!("    in flight by the counters {in_flight}, dead by reason {:?}", total.dead);
     rows.sort_by_key(|(_, c)| std::cmp::Reverse(c.spill_now));
     let zero = rows.iter().position(|(worker, _)| *worker == 0).unwrap_or(0);
     for at in [0, 1, rows.len() / 2, rows.len() - 1, zero] {
@@ -317,7 +359,10 @@ fn check_records(world: &World, scenario: &Scenario) -> Outcome<()> {
         stamps += record[7];
         actors += u64::from(record[1] != 0);
     }
-    println!("    order errors {order}, stamp errors {stamps}, actors activated {actors} of {}", scenario.actors);
+    println!(
+        "    device {}: order errors {order}, stamp errors {stamps}, actors activated {actors} of {}",
+        world.device, scenario.actors
+    );
     Ok(())
 }
 
@@ -514,6 +559,10 @@ fn main() -> Outcome<()> {
         return compile_all();
     }
     let gpu = Gpu::open(0)?;
+    let mut gpus = vec![gpu.clone()];
+    if std::env::args().any(|argument| argument.contains("gpus=")) {
+        gpus.extend((1..8).map_while(|ordinal| Gpu::open(ordinal).ok()));
+    }
     println!(
         "{}: {} multiprocessors, sm_{}{}, driver {}",
         gpu.name, gpu.multiprocessors, gpu.capability.0, gpu.capability.1, gpu.driver_version
@@ -522,7 +571,7 @@ fn main() -> Outcome<()> {
         let scenario = parse(&argument, gpu.multiprocessors)?;
         let what = argument.split(',').next().unwrap_or_default();
         let result = match what {
-            "hop" | "hot" | "relay" => throughput(&gpu, &scenario),
+            "hop" | "hot" | "relay" => throughput(&gpus, &scenario),
             "idle" => idle_hop(&gpu, &scenario),
             "ask" => ask(&gpu, &scenario),
             "ingress" | "tell" => ingress(&gpu, &scenario),
@@ -544,8 +593,11 @@ fn compile_all() -> Outcome<()> {
     for (major, minor) in [(8, 0), (9, 0), (10, 0)] {
         let types: Vec<DeviceType> = shipped().into_iter().chain(bench_types()).collect();
         let variant = Variant { seed: true, profile: true, ..Variant::default() };
-        let unit = Unit::new(&Geometry::for_multiprocessors(132), Arch { major, minor }, variant, &types)?;
-        println!("sm_{major}{minor}: {} bytes", compile(&unit)?.len());
+        for devices in [1, 2, 8] {
+            let geometry = Geometry::for_multiprocessors(132).with_devices(devices);
+            let unit = Unit::new(&geometry, Arch { major, minor }, variant, &types)?;
+            println!("sm_{major}{minor}, {devices} devices: {} bytes", compile(&unit)?.len());
+        }
     }
     Ok(())
 }
@@ -571,6 +623,7 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
         hashed: false,
         rust: false,
         rounds: 0,
+        limit: 8,
         geometry: Geometry::for_multiprocessors(multiprocessors),
         variant: Variant::default(),
     };
@@ -594,6 +647,8 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
             "buckets" => s.geometry.buckets = small,
             "spill" => s.geometry.spill_slots = small,
             "rounds" => s.rounds = small,
+            "limit" => s.limit = number,
+            "gpus" => s.geometry = s.geometry.with_devices(small),
             "workers" => s.geometry.workers = small,
             "order" => s.variant.order = number != 0,
             "hlc" => s.variant.hlc = number != 0,

@@ -94,6 +94,19 @@ impl Gpu {
         }
     }
 
+    /// Lets this GPU read and write the memory of another one of this process, over NVLink where there is one.
+    ///
+    /// # Errors
+    /// The driver's, if the two cannot reach each other.
+    pub fn reach(&self, other: &Self) -> Result<(), CudaError> {
+        self.make_current()?;
+        // SAFETY: both contexts are retained by their values.
+        match unsafe { sys::cuCtxEnablePeerAccess(other.context, 0) } {
+            sys::CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED => Ok(()),
+            result => check("cuCtxEnablePeerAccess", result),
+        }
+    }
+
     /// Makes the context current in this thread.
     ///
     /// # Errors

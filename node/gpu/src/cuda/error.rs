@@ -55,6 +55,12 @@ pub enum CudaError {
         /// Blocks that fit.
         resident: u32,
     },
+    /// Devices that were not built to send to each other.
+    #[error("the {devices} devices do not have one geometry made for {devices} devices")]
+    Peers {
+        /// How many there are.
+        devices: u32,
+    },
     /// A size out of its range.
     #[error(transparent)]
     Geometry(#[from] GeometryError),

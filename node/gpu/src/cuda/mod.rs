@@ -10,6 +10,7 @@
 //! | [`memory_map`] | all memory of a device, allocated before the launch |
 //! | [`port`] | the host's ends of the rings |
 //! | [`kernel`] | load, launch |
+//! | [`peers`] | GPUs that send to each other |
 //! | `tables`, `ranges` | sets, shards, routes and memory as the host keeps them: no driver call, tested without a GPU |
 //! | [`types`] | the device code of actor types |
 //! | [`look`], [`doctor`] | what a machine has, without making a context; what is missing |
@@ -18,7 +19,7 @@
 //! | [`device`] | [`CudaDevice`]: `trait Device`, in one process |
 //! | [`served`] | the same kernel in a device process |
 //!
-//! Not yet: more than one GPU.
+//! Not yet: several GPUs in different processes that send to each other.
 
 pub mod baseline;
 pub mod compile;
@@ -29,6 +30,7 @@ pub mod error;
 pub mod kernel;
 pub mod look;
 pub mod memory_map;
+pub mod peers;
 pub mod port;
 pub mod served;
 pub mod types;
