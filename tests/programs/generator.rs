@@ -87,7 +87,7 @@ fn number_ty(random: &mut Random) -> &'static str {
     if random.one_in(5) {
         FLOATS[random.below(2)]
     } else if random.one_in(2) {
-        *random.pick::<&str>(&["i32", "u32", "i64", "u64"])
+        random.pick::<&str>(&["i32", "u32", "i64", "u64"])
     } else {
         INTS[random.below(INTS.len())]
     }

@@ -252,6 +252,7 @@ impl Cluster {
             actors_per_shard: 1 << 10,
             outbound_max: OUTBOUND_MAX,
             join_deadline: NodeConfig::JOIN_DEADLINE,
+            clients_max: NodeConfig::CLIENTS_MAX,
         };
         let started = |started: ringfleet_node::Started| {
             lock(&self.agents).insert(host, Arc::downgrade(&started.shared));

@@ -251,7 +251,7 @@ mod tests {
 
     #[test]
     fn damaged_histories_are_flagged() {
-        use Is::{Absent, Active, Deleting};
+        use Is::{Absent, Active};
         use SetOp::{Create, Delete, Look};
         let damaged: &[&[Op]] = &[
             // A stale read.
