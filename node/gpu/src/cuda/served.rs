@@ -8,21 +8,22 @@ use ringfleet_abi::{Control, Status, WorkerCounters, WorkerIndex};
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_env::Clock;
 use ringfleet_kernels::geometry::COUNTERS_STRIDE;
-use ringfleet_kernels::{DeviceType, Geometry, device_type};
+use ringfleet_kernels::{DeviceType, Geometry};
 
 use super::driver::Gpu;
 use super::engine::CudaEngine;
 use super::error::CudaError;
 use super::memory_map::Capacity;
+use super::types::device_type;
 use crate::device::Full;
 use crate::process::engine::{Engine, Words};
 use crate::process::handshake::{Facts, Kind};
 use crate::process::shared::SharedMap;
 
-/// The device code of an actor type, if there is any. The seam to generated code.
+/// The device code of an actor type, made from the text of its handlers; `None` if it cannot be (a type without macros).
 #[must_use]
 pub fn device_code(ty: &TypeDescriptor) -> Option<DeviceType> {
-    device_type::shipped().into_iter().find(|known| known.name == ty.name)
+    device_type(ty).ok()
 }
 
 /// What this GPU is.
