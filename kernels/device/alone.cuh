@@ -42,7 +42,7 @@ RF_FN bool is_plain(const Shared &s) {
 }
 
 static constexpr u32 LANE_RINGS = (INBOUND + 31) / 32; // of a lane: ring k * 32 + lane
-static constexpr u32 PAGE_LOOK = 4;                    // polls between two looks at the page and the time
+static constexpr u32 PAGE_LOOK = 16;                   // polls between two looks at the page and the time
 static constexpr u32 IDLE_POLLS = 16;                  // without a find, count as one round of bounded mode
 
 // Polls until something is there, and stages it: true. False: there is something for the block, which is untouched. One warp.

@@ -20,7 +20,7 @@ struct RouterShared {
     u32 added[WORKERS];
     u32 egress_head[WORKERS];
     u32 from, count; // what the carriers carry
-    u32 stop;
+    u32 stop;        // read behind a barrier only
 };
 
 static constexpr u32 CARRIERS = THREADS - 64;
@@ -112,7 +112,7 @@ RF_FN void watch_host(const Params &p, RouterShared &s) {
     }
     if (lane == 0) {
         store_relaxed(&page->stop, 1);
-        *reinterpret_cast<volatile u32 *>(&s.stop) = 1;
+        s.stop = 1;
     }
     bar_sync(BAR_CARRY, CARRIERS + 32);
 }
@@ -121,7 +121,7 @@ RF_FN void watch_host(const Params &p, RouterShared &s) {
 RF_FN void relay_heads(const Params &p, RouterShared &s) {
     HostPage *host = host_of(p);
     const u32 lane = threadIdx.x & 31;
-    while (*reinterpret_cast<volatile u32 *>(&s.stop) == 0) {
+    while (load_relaxed(&device_of(p)->stop) == 0) {
         if (lane == 0) store_system(&host->device_ns, timer_ns());
         for (u32 w = lane; w < WORKERS; w += 32) {
             const u32 head = load_system(&host->egress_head[w]);
@@ -140,7 +140,7 @@ RF_FN void carry(const Params &p, RouterShared &s) {
     const u32 t = threadIdx.x - 64;
     while (true) {
         bar_sync(BAR_CARRY, CARRIERS + 32);
-        if (*reinterpret_cast<volatile u32 *>(&s.stop) != 0) break;
+        if (s.stop != 0) break;
         const u32 from = s.from, chunks = s.count * 4;
         uint4 word[4];
         u32 dest[4];

@@ -279,11 +279,11 @@ fn throughput(gpus: &[Arc<Gpu>], scenario: &Scenario) -> Outcome<()> {
         if check != "ok" {
             print_workers(world)?;
         }
-        if scenario.ty == "relay" {
-            check_records(world, scenario)?;
+        if scenario.ty == "relay" && check_records(world, scenario)? != 0 {
+            return Err("messages out of order, or stamps".into());
         }
     }
-    Ok(())
+    if check == "ok" { Ok(()) } else { Err(check.into()) }
 }
 
 /// Clock ticks of each phase of a round, per batch.
@@ -346,9 +346,9 @@ fn print_workers(world: &World) -> Outcome<()> {
 }
 
 /// Adds up what the relay actors found wrong.
-fn check_records(world: &World, scenario: &Scenario) -> Outcome<()> {
+fn check_records(world: &World, scenario: &Scenario) -> Outcome<u64> {
     let units = world.ty.record_units() as usize;
-    let KeySpace::Dense { .. } = world.keys else { return Ok(()) };
+    let KeySpace::Dense { .. } = world.keys else { return Ok(0) };
     let each = world.keys.keys_per_shard(world.shards);
     let records = usize::from(world.shards) * (each as usize + 1);
     let mut words = vec![0_u64; records * units * 4];
@@ -363,7 +363,7 @@ fn check_records(world: &World, scenario: &Scenario) -> Outcome<()> {
         "    device {}: order errors {order}, stamp errors {stamps}, actors activated {actors} of {}",
         world.device, scenario.actors
     );
-    Ok(())
+    Ok(order + stamps)
 }
 
 fn idle_hop(gpu: &Arc<Gpu>, scenario: &Scenario) -> Outcome<()> {
@@ -567,6 +567,7 @@ fn main() -> Outcome<()> {
         "{}: {} multiprocessors, sm_{}{}, driver {}",
         gpu.name, gpu.multiprocessors, gpu.capability.0, gpu.capability.1, gpu.driver_version
     );
+    let mut failed = 0;
     for argument in std::env::args().skip(1) {
         let scenario = parse(&argument, gpu.multiprocessors)?;
         let what = argument.split(',').next().unwrap_or_default();
@@ -580,12 +581,13 @@ fn main() -> Outcome<()> {
         };
         if let Err(error) = result {
             println!("{argument}: FAILED: {error}");
+            failed += 1;
             if error.downcast_ref::<CudaError>().is_some() {
                 return Err(error);
             }
         }
     }
-    Ok(())
+    if failed == 0 { Ok(()) } else { Err(format!("{failed} scenarios failed").into()) }
 }
 
 /// Compiles every type for every architecture: needs NVRTC, and no GPU.
