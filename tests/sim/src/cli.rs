@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use ringfleet_env::{Clock, SystemClock};
 
 use crate::exec::{current_host, current_ns, lock};
+use crate::mutants::Mutant;
 use crate::run::{Depth, Plan, Report, run};
 use crate::scenario::{SCENARIOS, by_name};
 use crate::world::name_of;
@@ -23,6 +24,7 @@ sim: runs a whole cluster in one thread and virtual time
   --depth D        t2: real QUIC and TLS over simulated datagrams
   --seconds N      virtual seconds of faults (default: the scenario's)
   --jobs N         threads, each with a run of its own (default 1)
+  --mutant M       something is wrong on purpose; the run must find it (--list names them)
   --twice          runs every seed twice and compares the traces
   --trace FILE     writes the events of the run as lines of JSON (one seed)
   --every-step     with --trace: also every poll, packet and change of a disk
@@ -61,7 +63,7 @@ struct Args {
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     let (mut seed, mut seeds, mut jobs, mut seconds) = (1, 1, 1, None);
     let (mut scenario, depth, mut twice, mut every_step) = ("coordinators".to_owned(), Depth::T2, false, false);
-    let (mut trace, mut ledger, mut commit) = (None, None, String::new());
+    let (mut trace, mut ledger, mut commit, mut mutant) = (None, None, String::new(), None);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
         let number = |text: String| text.parse::<u64>().map_err(|_| format!("`{text}` is not a number"));
@@ -75,6 +77,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
                 "t2" => {}
                 other => return Err(format!("depth `{other}` is not t2")),
             },
+            "--mutant" => {
+                let name = value()?;
+                let found = Mutant::by_name(&name);
+                mutant = Some(found.ok_or_else(|| format!("no mutant `{name}`; --list names them"))?);
+            }
             "--twice" => twice = true,
             "--every-step" => every_step = true,
             "--trace" => trace = Some(PathBuf::from(value()?)),
@@ -84,6 +91,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
             "--list" => {
                 for scenario in SCENARIOS {
                     println!("{:<14}{}", scenario.name, scenario.about);
+                }
+                for mutant in Mutant::ALL {
+                    println!("{:<14}a mutant, for scenario {}", mutant.name(), mutant.scenario());
                 }
                 return Ok(None);
             }
@@ -99,7 +109,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
     if trace.is_some() && seeds > 1 {
         return Err("--trace is of one seed".to_owned());
     }
-    let plan = Plan { seed, scenario, depth, seconds, trace, every_step };
+    let plan = Plan { seed, scenario, depth, seconds, mutant, trace, every_step };
     Ok(Some(Args { plan, seeds, jobs, twice, ledger, commit }))
 }
 
@@ -270,6 +280,7 @@ mod tests {
             ("--seed", "--seed needs a value"),
             ("--seed x", "`x` is not a number"),
             ("--scenario none", "no scenario `none`"),
+            ("--mutant none", "no mutant `none`"),
             ("--depth t9", "depth `t9`"),
             ("--seeds 2 --trace f", "--trace is of one seed"),
             ("--loud", "`--loud` is not known"),

@@ -21,6 +21,7 @@ use crate::checks::c7_conservation::Bounds;
 use crate::exec::{HostId, lock};
 use crate::faults;
 use crate::identity::CLUSTER;
+use crate::mutants::Mutant;
 use crate::rng::{Purpose, Rng};
 use crate::scenario::Scenario;
 use crate::world::{End, World, addr_of, client, coordinator, data_dir, name_of, node, role_of};
@@ -80,6 +81,8 @@ pub struct Cluster {
     pub world: Arc<World>,
     /// What it looks like.
     pub scenario: &'static Scenario,
+    /// What is wrong on purpose.
+    pub mutant: Option<Mutant>,
     /// What is counted.
     pub counts: Counts,
     services: Mutex<BTreeMap<HostId, (u64, Weak<Service>)>>,
@@ -95,10 +98,11 @@ pub struct Cluster {
 impl Cluster {
     /// A cluster of which nothing runs.
     #[must_use]
-    pub fn new(world: Arc<World>, scenario: &'static Scenario, seed: u64) -> Arc<Self> {
+    pub fn new(world: Arc<World>, scenario: &'static Scenario, seed: u64, mutant: Option<Mutant>) -> Arc<Self> {
         Arc::new(Self {
             world,
             scenario,
+            mutant,
             counts: Counts::default(),
             services: Mutex::default(),
             agents: Mutex::default(),
@@ -183,6 +187,9 @@ impl Cluster {
             Role::Coordinator => self.world.start(host, move |env| cluster.run_coordinator(host, env)),
             Role::Node => self.world.start(host, move |env| cluster.run_node(host, env)),
             _ => cluster.violation(format!("nothing to start at {}", name_of(host))),
+        }
+        if let (Some(Mutant::ForgetfulDisk), Some(disk)) = (self.mutant, self.world.disk(host)) {
+            disk.forget_syncs();
         }
     }
 

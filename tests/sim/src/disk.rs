@@ -97,6 +97,8 @@ struct State {
     syncs: u64,
     /// A mutant of tests of the harness itself: syncs do nothing and say that they did.
     forgetful: bool,
+    /// Another: the disk as it once was.
+    remembered: Option<(BTreeMap<u64, Inode>, BTreeMap<PathBuf, u64>)>,
 }
 
 /// The disk of one host, across its lives.
@@ -139,6 +141,20 @@ impl SimDisk {
     /// Syncs do nothing any more and say that they did.
     pub fn forget_syncs(&self) {
         lock(&self.state).forgetful = true;
+    }
+
+    /// Puts the disk back to how it was when this was called first, or remembers how it is if it was not called before.
+    pub fn roll_back(&self) {
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        match &state.remembered {
+            Some((inodes, names)) => {
+                state.inodes.clone_from(inodes);
+                state.names.clone_from(names);
+                state.synced_names.clone_from(names);
+            }
+            None => state.remembered = Some((state.inodes.clone(), state.synced_names.clone())),
+        }
     }
 
     /// Syncs so far.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::disk::Ailment;
 use crate::exec::{HostId, lock};
+use crate::mutants::Mutant;
 use crate::net::Weather;
 use crate::rng::Rng;
 use crate::world::{End, name_of, role_of};
@@ -147,6 +148,11 @@ impl Nemesis {
                 // Between two polls: a task of the host itself may be under way here.
                 world.core.clone().at(world.core.now_ns(), move || {
                     world.end(host, end, &mut rng);
+                    if cluster.mutant == Some(Mutant::OldDisk)
+                        && let Some(disk) = world.disk(host)
+                    {
+                        disk.roll_back();
+                    }
                     cluster.start_later(host, lasts_ms);
                 });
             }
@@ -156,7 +162,16 @@ impl Nemesis {
                     lasts_ms = self.rng.between(lease_ms * 3 / 4, lease_ms * 2 + 500);
                 }
                 world.pause(host);
-                self.later(lasts_ms, move |cluster| cluster.world.resume(host));
+                let clock = world.clock(host).filter(|_| cluster.mutant == Some(Mutant::StoppedClock));
+                if let Some(clock) = &clock {
+                    clock.set_rate(-999_999);
+                }
+                self.later(lasts_ms, move |cluster| {
+                    if let Some(clock) = clock {
+                        clock.set_rate(0);
+                    }
+                    cluster.world.resume(host);
+                });
             }
             Kind::Isolate => {
                 let others = cluster.hosts();

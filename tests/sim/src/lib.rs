@@ -16,6 +16,7 @@
 //! | [`world`], [`identity`], [`crypto`] | hosts and their processes |
 //! | [`cluster`] | what runs on which host |
 //! | [`faults`] | what goes wrong |
+//! | [`mutants`] | what must be found |
 //! | [`work`], [`actors`] | what clients do |
 //! | [`checks`], [`observe`] | the contract |
 //! | [`scenario`], [`run`](mod@run), [`cli`] | runs |
@@ -32,6 +33,7 @@ pub mod disk;
 pub mod exec;
 pub mod faults;
 pub mod identity;
+pub mod mutants;
 pub mod net;
 pub mod observe;
 pub mod rng;

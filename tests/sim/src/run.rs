@@ -12,6 +12,7 @@ use crate::checks::c7_conservation::check_sum;
 use crate::cluster::Cluster;
 use crate::exec::lock;
 use crate::faults::Nemesis;
+use crate::mutants::Mutant;
 use crate::observe::{Checks, Observer, counted};
 use crate::rng::{Purpose, Rng};
 use crate::scenario::Scenario;
@@ -55,6 +56,8 @@ pub struct Plan {
     pub depth: Depth,
     /// Virtual seconds of faults.
     pub seconds: u64,
+    /// What is wrong on purpose.
+    pub mutant: Option<Mutant>,
     /// Where the trace is written.
     pub trace: Option<PathBuf>,
     /// Whether every step of the executor, packet and change of a disk is written, too.
@@ -72,6 +75,8 @@ pub struct Report {
     pub depth: Depth,
     /// Virtual seconds of faults that were asked for.
     pub seconds: u64,
+    /// What was wrong on purpose.
+    pub mutant: Option<Mutant>,
     /// The hash of everything that happened.
     pub hash: u64,
     /// Steps of the executor, packets and changes of disks.
@@ -96,8 +101,9 @@ impl Report {
     /// The command that repeats the run.
     #[must_use]
     pub fn command(&self) -> String {
+        let mutant = self.mutant.map_or_else(String::new, |mutant| format!(" --mutant {}", mutant.name()));
         format!(
-            "cargo run --release -p ringfleet-tests --bin sim -- --seed {} --scenario {} --depth {} --seconds {}",
+            "cargo run --release -p ringfleet-tests --bin sim -- --seed {} --scenario {} --depth {} --seconds {}{mutant}",
             self.seed,
             self.scenario,
             self.depth.name(),
@@ -115,7 +121,7 @@ pub fn run(plan: &Plan) -> std::io::Result<Report> {
     if let Some(path) = &plan.trace {
         world.core.trace.write_to(Box::new(BufWriter::new(File::create(path)?)), plan.every_step);
     }
-    let cluster = Cluster::new(world.clone(), plan.scenario, plan.seed);
+    let cluster = Cluster::new(world.clone(), plan.scenario, plan.seed, plan.mutant);
     let checks = Arc::new(Checks::default());
     let done = Arc::new(AtomicBool::new(false));
     let director =
@@ -150,6 +156,7 @@ pub fn run(plan: &Plan) -> std::io::Result<Report> {
         scenario: plan.scenario.name,
         depth: plan.depth,
         seconds: plan.seconds,
+        mutant: plan.mutant,
         hash: core.trace.hash(),
         steps: core.trace.steps(),
         virtual_ms: core.now_ns() / 1_000_000,

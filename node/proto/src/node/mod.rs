@@ -207,6 +207,8 @@ pub struct NodeProto {
     held_links: u32,
 
     // Effects.
+    /// Released shards, and when that is reported; at most one entry per release under way.
+    reports: VecDeque<(u64, ringfleet_abi::ShardId, ringfleet_abi::Epoch)>,
     actions: VecDeque<Action>,
     spare: Vec<Vec<u8>>,
     answers: Vec<Answer>,
@@ -274,6 +276,7 @@ impl NodeProto {
             dials: IdMap::default(),
             replying: Vec::new(),
             held_links: 0,
+            reports: VecDeque::new(),
             actions: VecDeque::new(),
             spare: Vec::new(),
             answers: Vec::new(),
@@ -306,6 +309,7 @@ impl NodeProto {
 
     /// A device has said something.
     pub fn handle_status(&mut self, now: Now, device: DeviceIndex, status: Status) {
+        self.now = now;
         self.status(now, device, status);
     }
 
@@ -444,6 +448,7 @@ impl NodeProto {
         self.outbound.handle_timeout(now);
         self.inbound.expire(now.mono_ns);
         self.settle_routes();
+        self.report_released();
         self.dial(now);
         self.give_up_held(now);
     }
@@ -455,7 +460,11 @@ impl NodeProto {
         let acks = (self.inbound.has_due() && !self.is_fenced(self.now)).then(|| self.ack_due_ns());
         let dials = self.dials.values().filter_map(Dial::due_ns).min();
         let held = if self.held_links == 0 { None } else { self.links.values().filter_map(Link::held_until_ns).min() };
-        [self.outbound.poll_timeout(), self.inbound.next_sweep(), acks, dials, held].into_iter().flatten().min()
+        let reports = self.report_due_ns();
+        [self.outbound.poll_timeout(), self.inbound.next_sweep(), acks, dials, held, reports]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The next thing to do. Nothing is sent while the lease is over.

@@ -14,20 +14,31 @@
 //! new one; `RouteFlushed` says that all of that has been consumed. What comes through the agent is drained next. So a released
 //! shard has handled everything that was accepted for it, and its filters can go.
 //!
+//! **A release is reported late (C6).** Actors of the shard may have stamps ahead of this node's clock, and the next owner's clock may be
+//! behind it. So the report waits until every clock that nobody quarantines is past every stamp given here ([`HANDOVER_NS`]):
+//! the successor's stamps are above its predecessor's. A lost node needs no such wait, its lease's margin is longer.
+//!
 //! **A local route is opened late.** While messages of this node's own actors for a shard go through the agent (they were
 //! sent when the shard lived elsewhere), a direct route would let younger messages overtake them, so the shard is routed to its
 //! worker only when this node's own channel to it is empty. What a worker sent to egress in the instant before it adopted that
 //! route is reported lost (`shard_restarted`), because its successors may have overtaken it. In a set that is new to the device
 //! there is no such message: its shards are routed at once.
 
+use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
 use ringfleet_abi::{Control, DeviceIndex, Epoch, RestartMode, RouteTarget, SetId, ShardId, Status, WorkerIndex};
 
 use super::NodeProto;
 use crate::action::Action;
+use crate::control::limits::{CLOCK_ERROR_MS_MAX, CLOCK_OFFSET_MS_MAX};
 use crate::control::view::{ShardState, ShardView};
 use crate::control::{NodeView, Restart};
+use crate::now::NS_PER_MS;
 use crate::now::Now;
 use crate::wire::Answer;
+
+/// From the release of a shard to its report: how far a stamp may be ahead of a clock, and how far two clocks may differ.
+pub(super) const HANDOVER_NS: u64 =
+    (HLC_AHEAD_MS_MAX + 2 * (CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX) as u64 + 1) * NS_PER_MS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -442,11 +453,26 @@ impl NodeProto {
         }
         self.drop_resident(slot, resident);
         if resident.report {
-            self.actions.push_back(Action::ReportReleased { shard, epoch });
+            self.reports.push_back((self.now.mono_ns + HANDOVER_NS, shard, epoch));
         }
         // The view may want it here again, at a later epoch.
         self.reconcile(shard);
         self.remove_sets();
+    }
+
+    /// Reports what has been released for long enough.
+    pub(super) fn report_released(&mut self) {
+        while let Some(&(due_ns, shard, epoch)) = self.reports.front()
+            && due_ns <= self.now.mono_ns
+        {
+            self.reports.pop_front();
+            self.actions.push_back(Action::ReportReleased { shard, epoch });
+        }
+    }
+
+    /// When the next report is due.
+    pub(super) fn report_due_ns(&self) -> Option<u64> {
+        self.reports.front().map(|(due_ns, _, _)| *due_ns)
     }
 
     fn drop_resident(&mut self, slot: u32, resident: Resident) {

@@ -123,6 +123,8 @@ impl Raft {
         state.check()?;
         if let Some((before_start, before)) = self.states.get(&host)
             && *before_start == start
+            // Record 0 names the coordinators before there is a placement index.
+            && before.applied_index() > 0
             && before.applied_index() < state.applied_index()
         {
             state.check_since(before)?;
