@@ -8,6 +8,8 @@ use ringfleet_gpu::CpuDeviceConfig;
 use ringfleet_gpu::process::{GpuConfig, Launch, Wanted};
 use ringfleet_node::DeviceConfig;
 
+use crate::error::{CtlError, CtlResult};
+
 /// What a node runs its actors on, as it is written: parts with a `+` between.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceList(Vec<Part>);
@@ -46,6 +48,21 @@ impl std::str::FromStr for DeviceList {
         }
         Ok(Self(parts))
     }
+}
+
+/// What each node of a local cluster runs on: what `devices` says; `auto` gives each a GPU of its own while there are some.
+///
+/// # Errors
+/// If `devices` is not what a node's `--devices` may say.
+pub fn devices_of_nodes(devices: &str, nodes: u16) -> CtlResult<Vec<String>> {
+    let attempt = "starting the local cluster";
+    let list: DeviceList = devices.parse().map_err(|cause: String| CtlError::usage(attempt, cause))?;
+    if list != DeviceList::auto() {
+        return Ok(vec![devices.to_owned(); usize::from(nodes)]);
+    }
+    let program = std::env::current_exe().map_err(|error| CtlError::failed(attempt, error))?;
+    // The nodes behind the last GPU run on threads.
+    Ok(usable_gpus(&program).into_iter().map(|gpu| format!("gpu:{gpu}")).collect())
 }
 
 fn part(text: &str) -> Result<Part, String> {

@@ -62,6 +62,8 @@ enum Way {
 #[derive(Debug, Default)]
 struct State {
     sources: Mutex<HashMap<SocketAddr, Arc<Source>>>,
+    /// Cuts of sources that have not been seen yet, until when in monotonic ns.
+    early: Mutex<HashMap<SocketAddr, u64>>,
     weather: Mutex<Weather>,
     late: AtomicU64,
     forwarded: AtomicU64,
@@ -108,8 +110,19 @@ impl UdpProxy {
         source.inspect(|source| source.cut_until_ns.store(until.as_ns(), Ordering::Relaxed)).is_some()
     }
 
+    /// Cuts the link of one source also if it is seen for the first time later. At most as many as there may be sources.
+    pub fn cut_in_advance(&self, source: SocketAddr, duration: Duration) {
+        if !self.cut(source, duration) {
+            let mut early = self.state.early.lock().unwrap_or_else(PoisonError::into_inner);
+            if early.len() < SOURCES_MAX {
+                early.insert(source, (self.env.now() + duration).as_ns());
+            }
+        }
+    }
+
     /// Cuts the links of all sources seen so far.
     pub fn cut_all(&self, duration: Duration) {
+        self.state.early.lock().unwrap_or_else(PoisonError::into_inner).clear();
         for source in self.sources() {
             self.cut(source, duration);
         }
@@ -229,7 +242,8 @@ async fn new_source(
     };
     let socket = bind(env, SocketAddr::new(local, 0))?;
     socket.connect(target).await?;
-    let source = Arc::new(Source { socket, cut_until_ns: AtomicU64::new(0), back: Mutex::default() });
+    let early = state.early.lock().unwrap_or_else(PoisonError::into_inner).remove(&from).unwrap_or(0);
+    let source = Arc::new(Source { socket, cut_until_ns: AtomicU64::new(early), back: Mutex::default() });
     let (env_back, front, state_back) = (env.clone(), front.clone(), state.clone());
     let weak = Arc::downgrade(&source);
     let back = async move {
@@ -315,6 +329,13 @@ mod tests {
             let seen = all(2, &mut buffer).await;
             assert_eq!((&seen[0].0[..], &seen[1].0[..]), (&b"x"[..], &b"x"[..]), "twice");
             node.send_to(b"lost", seen[0].1).await.expect("sent");
+            // Else it may meet the next weather.
+            let dropped = async {
+                while proxy.counts().1 == 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            env.timeout(LIMIT, dropped).await.expect("the answer is dropped in time");
             proxy.set_weather(Weather { corrupt: 1000, ..Weather::default() });
             client.send_to(b"x", proxy.addr()).await.expect("sent");
             let seen = all(1, &mut buffer).await;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::config::ConfigFile;
-use crate::devices::{DeviceList, usable_gpus};
+use crate::devices::devices_of_nodes;
 use crate::error::{CtlError, CtlResult, Exit};
 use crate::http;
 use crate::local::{Kind, LocalCluster, LocalConfig};
@@ -116,7 +116,7 @@ async fn up(app: &App, args: &UpArgs) -> CtlResult {
             config.coordinators = args.coordinators;
             config.nodes = args.nodes;
             config.workers = args.workers;
-            config.devices = devices(args)?;
+            config.devices = devices_of_nodes(&args.devices, args.nodes)?;
             config.lease_ms = args.lease_ms;
             config.log = app.global.log.clone().unwrap_or(config.log);
             LocalCluster::create(&app.env, &config)?
@@ -143,18 +143,6 @@ async fn up(app: &App, args: &UpArgs) -> CtlResult {
     cluster.detach();
     eprintln!("the cluster is ready; context {NAME} is current in {}", path.display());
     print_rows(app, &mut cluster).await
-}
-
-/// What each node runs on.
-fn devices(args: &UpArgs) -> CtlResult<Vec<String>> {
-    let attempt = "starting the local cluster";
-    let list: DeviceList = args.devices.parse().map_err(|cause: String| CtlError::usage(attempt, cause))?;
-    if list != DeviceList::auto() {
-        return Ok(vec![args.devices.clone(); usize::from(args.nodes)]);
-    }
-    let program = std::env::current_exe().map_err(|error| CtlError::failed(attempt, error))?;
-    // The nodes behind the last GPU run on threads.
-    Ok(usable_gpus(&program).into_iter().map(|gpu| format!("gpu:{gpu}")).collect())
 }
 
 async fn down(app: &App, args: &DownArgs) -> CtlResult {

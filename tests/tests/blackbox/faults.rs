@@ -202,8 +202,10 @@ fn links_that_are_dead_for_so_long_that_quic_gives_up_lose_repeat_and_reorder_no
         let cut_at = env.now();
         for (at, proxy) in proxies.iter().enumerate() {
             // Every link between nodes, and those of clients to the last node.
-            for source in proxy.sources() {
-                if listens.contains(&source) || at == proxies.len() - 1 {
+            // Also links that are made meanwhile, as by a node that had to join again on a slow machine.
+            listens.iter().for_each(|&node| proxy.cut_in_advance(node, PATIENCE));
+            if at == proxies.len() - 1 {
+                for source in proxy.sources() {
                     proxy.cut(source, PATIENCE);
                 }
             }

@@ -28,6 +28,7 @@ use tempfile::TempDir;
 
 use crate::app::{App, Cluster};
 use crate::cmd::apply;
+use crate::devices::devices_of_nodes;
 use crate::document;
 use crate::error::{CtlError, CtlResult};
 use crate::http;
@@ -66,6 +67,9 @@ pub struct DemoArgs {
     /// Workers of each node's CPU device.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub workers: u16,
+    /// What the nodes run on: auto (each a GPU of its own while there are some, else cpu), or what a node's --devices may say.
+    #[arg(long, value_name = "LIST", default_value = "cpu")]
+    pub devices: String,
     /// Keep the folder with certificates, data and logs.
     #[arg(long)]
     pub keep: bool,
@@ -84,6 +88,7 @@ pub async fn run(app: &App, args: &DemoArgs) -> CtlResult {
     config.coordinators = args.coordinators;
     config.nodes = args.nodes;
     config.workers = args.workers;
+    config.devices = devices_of_nodes(&args.devices, args.nodes)?;
     config.proxied = args.chaos;
     config.log = app.global.log.clone().unwrap_or(config.log);
     let mut cluster = LocalCluster::create(&app.env, &config)?;
