@@ -19,7 +19,7 @@
 //! | [`message`], [`actor_types`] | JSON to payloads, by the descriptors of actor types |
 //! | [`out`], [`error`] | tables, JSON, YAML; one line per failure and its exit code |
 //! | [`settings`] | flags over a file over defaults, for processes that stay |
-//! | [`bench`] | measurements of one device |
+//! | [`mod@bench`] | measurements of one device |
 //! | [`devices`] | what a node runs its actors on |
 //! | [`local`], [`proxy`] | a cluster of real processes on this machine |
 //! | [`metrics`], [`http`] | pages of our processes, the conservation sum (C7) |

@@ -15,7 +15,7 @@
 //! | [`handshake`] | what the two processes say to each other before traffic |
 //! | [`device`] | [`ProcessDevice`]: the agent's side, behind [`crate::Device`] |
 //! | [`child`] | starting, watching and ending the process |
-//! | [`serve`] | the main of the device process |
+//! | [`mod@serve`] | the main of the device process |
 //! | `engine` | threads behind the pages that kernels know |
 //! | `routing` | the agent's copy of who owns which shard |
 //! | [`backoff`] | when a lost device is started again |
