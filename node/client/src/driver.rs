@@ -1,5 +1,3 @@
-//! NOTE from the lead: data connections: dial with Alpn::Data, `connection.open_lanes(limit)` (ringfleet-link lanes.rs), then send
-//! wire::Hello first on the answers lane and read the node's Hello; see the end of /work/notes/round1.md. Remove this note.
 //! The driver of a session: one task that owns the protocol and the links.
 //!
 //! ```text
