@@ -6,7 +6,6 @@ mod bad_input;
 mod devices;
 mod faults;
 mod fence;
-mod harness;
 mod overload;
 mod roles;
 mod support;

@@ -1,11 +1,18 @@
-//! Short runs of the fault harness; longer ones by `cargo run -p ringfleet-tests --bin faults` (docs/testing.md).
+//! Short runs of the fault harness; longer ones by `cargo run -p ringfleet-tests --bin faults` (docs/testing.md). A program of its own, so
+//! that no other cluster runs beside these.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use ringfleet_tests::faults::{self, Options, plan::Severity};
 
-use crate::support::{BINARY, run};
+#[path = "../blackbox/support.rs"]
+#[allow(dead_code, unused_imports, reason = "shared with the black-box tests")]
+mod support;
+
+use support::{BINARY, run};
 
 /// How long faults begin in one run.
 const SPAN: Duration = Duration::from_secs(12);
