@@ -10,6 +10,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use ringfleet::local::Host;
@@ -72,18 +73,21 @@ impl fmt::Display for Network {
 /// Namespaces on a bridge; gone when dropped.
 #[derive(Debug)]
 pub struct Namespaces {
-    /// Tells them from those of other runs on this machine.
+    /// Tells them from all others on this machine: the bridge of this number is ours.
     id: u16,
     names: Vec<String>,
 }
 
+/// How many numbers are tried before a machine counts as full.
+const IDS_TRIED: u16 = 256;
+/// The next number that this process tries.
+static NEXT_ID: AtomicU16 = AtomicU16::new(0);
+
 impl Namespaces {
     fn create(names: &[String]) -> Result<Self> {
-        let id = (std::process::id() & 0xffff) as u16;
-        // From here on whatever was made is removed, also if the rest fails.
-        let made = Self { id, names: names.to_vec() };
+        // From here on whatever was made is removed, also if the rest fails; nothing is touched before the bridge is ours.
+        let made = Self { id: Self::claim()?, names: names.to_vec() };
         let bridge = made.bridge();
-        ip(&["link", "add", &bridge, "type", "bridge"])?;
         ip(&["addr", "add", &format!("{}/24", made.address(1)), "dev", &bridge])?;
         ip(&["link", "set", &bridge, "up"])?;
         for (at, name) in names.iter().enumerate() {
@@ -99,13 +103,29 @@ impl Namespaces {
         Ok(made)
     }
 
+    /// A number that nobody has, and a bridge of that number, made here. Other networks, of this process or another, have other
+    /// numbers: the kernel gives a name once. The address of a number has 14 bits, and so has the number.
+    fn claim() -> Result<u16> {
+        let first = std::process::id() as u16;
+        let mut refused = None;
+        for _ in 0..IDS_TRIED {
+            let id = first.wrapping_add(NEXT_ID.fetch_add(1, Ordering::Relaxed)) & 0x3fff;
+            match ip(&["link", "add", &bridge(id), "type", "bridge"]) {
+                Ok(()) => return Ok(id),
+                Err(error) if error.to_string().contains("File exists") => refused = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused.context("no number was tried")?)
+    }
+
     fn address(&self, host: u8) -> IpAddr {
         let [high, low] = self.id.to_be_bytes();
-        IpAddr::V4(Ipv4Addr::new(10, 64 | high & 63, low, host))
+        IpAddr::V4(Ipv4Addr::new(10, 64 | high, low, host))
     }
 
     fn bridge(&self) -> String {
-        format!("rf{:04x}", self.id)
+        bridge(self.id)
     }
 
     fn space(&self, name: &str) -> String {
@@ -138,9 +158,37 @@ impl Drop for Namespaces {
     }
 }
 
+fn bridge(id: u16) -> String {
+    format!("rf{id:04x}")
+}
+
 fn ip(args: &[&str]) -> Result<()> {
     let output = Command::new("ip").args(args).stdin(Stdio::null()).output().context("running `ip`")?;
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {}: {}", args.join(" "), stderr.trim());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two networks of one process once had the same number: the second, which could not be made, took the first one's links away.
+    #[test]
+    fn networks_of_one_process_do_not_touch_each_other() {
+        let names = ["n1".to_owned()];
+        let first = match Namespaces::create(&names) {
+            Ok(first) => first,
+            Err(error) => return println!("not run: no network namespaces here: {error:#}"),
+        };
+        let second = Namespaces::create(&names).expect("a second network");
+        assert_ne!(first.id, second.id);
+        drop(second);
+        let inside = ip(&["-n", &first.space("n1"), "link", "show", "eth0"]);
+        inside.expect("the first network is whole after the second is gone");
+        let (space, bridge) = (first.space("n1"), first.bridge());
+        drop(first);
+        assert!(ip(&["-n", &space, "link", "show", "eth0"]).is_err(), "nothing is left behind");
+        assert!(ip(&["link", "show", &bridge]).is_err(), "nothing is left behind");
+    }
 }
