@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use ringfleet::local::{Kind, LocalCluster, Signal};
 use ringfleet::proxy::UdpProxy;
 use ringfleet_actors::counter::{Add, Count, Counter, Read};
@@ -197,7 +197,15 @@ fn links_that_are_dead_for_so_long_that_quic_gives_up_lose_repeat_and_reorder_no
             let samples = pages.iter().flat_map(|page| page.named("ringfleet_links"));
             Ok(samples.filter(|sample| sample.label("peer") == Some(peer)).map(|sample| sample.value as i128).sum())
         };
-        let (nodes_before, clients_before) = (links("node").await?, links("client").await?);
+        // Both ends of the link of each pair of nodes, and a link of the client to each. What pages show is some milliseconds old: a
+        // test that took the first page for the state before the cut once waited for fewer links than none.
+        let nodes = proxies.len() as i128;
+        let (nodes_before, clients_before) = (nodes * (nodes - 1), nodes);
+        cluster
+            .until("every link to be shown", async || {
+                Ok(links("node").await? == nodes_before && links("client").await? == clients_before)
+            })
+            .await?;
         let listens: Vec<_> = cluster.local.processes().iter().map(|process| process.listen).collect();
         let cut_at = env.now();
         for (at, proxy) in proxies.iter().enumerate() {
@@ -211,11 +219,15 @@ fn links_that_are_dead_for_so_long_that_quic_gives_up_lose_repeat_and_reorder_no
             }
         }
         let watch = async {
+            let mut last = None;
             cluster
                 .until("every link between nodes, and one of the client, to be given up", async || {
-                    Ok(links("node").await? == 0 && links("client").await? < clients_before)
+                    let now = (links("node").await?, links("client").await?);
+                    last = Some(now);
+                    Ok(now.0 == 0 && now.1 < clients_before)
                 })
-                .await?;
+                .await
+                .with_context(|| format!("links of nodes and clients: {last:?}, before: {nodes_before}, {clients_before}"))?;
             let given_up = env.now() - cut_at;
             env.sleep_until(cut_at + DEAD_FOR).await;
             for proxy in &proxies {
