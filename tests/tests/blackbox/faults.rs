@@ -227,7 +227,9 @@ fn links_that_are_dead_for_so_long_that_quic_gives_up_lose_repeat_and_reorder_no
                     Ok(now.0 == 0 && now.1 < clients_before)
                 })
                 .await
-                .with_context(|| format!("links of nodes and clients: {last:?}, before: {nodes_before}, {clients_before}"))?;
+                .with_context(|| {
+                    format!("links of nodes and clients: {last:?}, before: {nodes_before}, {clients_before}")
+                })?;
             let given_up = env.now() - cut_at;
             env.sleep_until(cut_at + DEAD_FOR).await;
             for proxy in &proxies {
