@@ -175,6 +175,32 @@ fn a_refusal_is_seen_before_its_message_counts_as_done() {
 }
 
 #[test]
+fn what_was_sent_before_a_flush_is_seen_before_it_counts_as_flushed() {
+    // The device flushes its routes in the instant after its egress was found empty: egress first, then the status.
+    let mut polls = 0;
+    let mut sent = None;
+    let running = start(Box::new(move |script| {
+        polls += 1;
+        let out = sent.take();
+        if polls == 3 {
+            sent = Some(envelope(7));
+            script.statuses.push_back(Status::RouteFlushed { version: 1 });
+        }
+        out
+    }));
+    let mut events = Vec::new();
+    running.wait("the flush", || {
+        running.pump.take_events(usize::MAX, &mut events);
+        events.iter().any(|event| matches!(event, DeviceEvent::Status(Status::RouteFlushed { .. })))
+    });
+    assert!(
+        matches!(&events[..], [DeviceEvent::Egress(batch), DeviceEvent::Status(Status::RouteFlushed { version: 1 })] if batch[0].to_key == 7),
+        "C3: {events:?}"
+    );
+    assert_eq!(stop(running.pump), ringfleet_env::TaskEnd::Completed);
+}
+
+#[test]
 fn egress_that_nobody_takes_stays_in_the_device() {
     let mut key = 0;
     let running = start(Box::new(move |_| {

@@ -14,7 +14,8 @@
 //! that had been published before is taken, and only then hands on the numbers it had read. So when the agent learns that a
 //! message is done it has already seen the verdict that may say that it was refused. Were the numbers read after the taking, a
 //! refusal published in between would be acknowledged as handled. It does not wait for a moment in which egress is empty: under
-//! steady load there may be none, and nothing would be acknowledged.
+//! steady load there may be none, and nothing would be acknowledged. A `RouteFlushed` waits in the same way for the egress that was
+//! published before it (C3: a shard is handed over only when the agent has all that it sent); other statuses wait for nothing.
 //!
 //! **Who runs it.** The work is one function (`Pumping::step`) that does what there is to do and says when to be called again; it
 //! never waits. For a device that [wakes](Device::can_wake) whoever waits for it, the agent calls it in its own turns

@@ -57,6 +57,8 @@ pub(super) struct Pumping {
     done_read: Vec<u64>,
     done_told: Vec<u64>,
     batch: Vec<Envelope>,
+    /// Flushed routes of which the agent is told when it has all egress that was published before.
+    flushed: Option<u64>,
     /// The agent has left more ingress than could be taken over.
     behind: bool,
     /// When a device that was asked to stop is dropped.
@@ -84,6 +86,7 @@ impl Pumping {
             done_read: vec![0; workers],
             done_told: vec![0; workers],
             batch: vec![Envelope::default(); EGRESS_BATCH],
+            flushed: None,
             behind: false,
             stop_by: None,
             ended: false,
@@ -263,6 +266,10 @@ impl Pumping {
             progress = true;
         }
         if caught_up {
+            if let Some(version) = self.flushed.take() {
+                lock(&self.shared.from_device).events.push_back(DeviceEvent::Status(Status::RouteFlushed { version }));
+                progress = true;
+            }
             for (worker, total) in self.done_read.iter().copied().enumerate() {
                 if self.done_told[worker] != total {
                     self.done_told[worker] = total;
@@ -277,8 +284,11 @@ impl Pumping {
             && let Some(status) = self.device.poll_status()
         {
             self.ended |= status == Status::Stopped;
-            lock(&self.shared.from_device).events.push_back(DeviceEvent::Status(status));
             progress = true;
+            match status {
+                Status::RouteFlushed { version } => self.flushed = self.flushed.max(Some(version)),
+                _ => lock(&self.shared.from_device).events.push_back(DeviceEvent::Status(status)),
+            }
         }
         if progress {
             self.shared.agent.notify_one();

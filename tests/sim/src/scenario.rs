@@ -67,7 +67,7 @@ pub const SCENARIOS: &[Scenario] = &[
         lease_ms: 1000,
         seconds: 60,
         fault_every_ms: 1500,
-        moves: false,
+        moves: true,
         faults: ALL,
     },
     Scenario {

@@ -9,13 +9,15 @@
 //! ```
 //!
 //! **How the shell calls it.** Any `handle_*` in the order in which things happen; then [`NodeProto::poll_ingress`] for each
-//! device and [`NodeProto::poll_action`] until there is nothing left; then it waits until [`NodeProto::poll_timeout`]. Two rules
+//! device and [`NodeProto::poll_action`] until there is nothing left; then it waits until [`NodeProto::poll_timeout`]. Three rules
 //! carry correctness:
 //!
 //! 1. *Egress before done.* Workers publish what they send, and verdicts, before they advance `ingress_done`. The shell reads the
 //!    counter first, then takes all of the egress, and then reports the counter. So a message is never acknowledged as handled
 //!    before the verdict that says that it was refused has been seen.
-//! 2. *Controls in order*, and the shell asks [`NodeProto::can_read_data`] before it takes a frame from a data lane.
+//! 2. *Egress before flushed.* In the same way it reports a `RouteFlushed` only after all egress that was published before it: what a
+//!    shard that leaves has sent is then here (`leaving`).
+//! 3. *Controls in order*, and the shell asks [`NodeProto::can_read_data`] before it takes a frame from a data lane.
 //!
 //! **Lease (C2).** After its end nothing is accepted, sent or answered; everything is kept, and a renewal goes on where it
 //! stopped. Frames carry the end of the lease by the wall clock, so a frame that a paused process sends late is refused by
@@ -37,6 +39,7 @@
 
 mod deliver;
 mod egress;
+mod leaving;
 mod links;
 mod residence;
 #[cfg(test)]
@@ -49,6 +52,7 @@ use ringfleet_abi::{
     Control, DeviceIndex, Envelope, Incarnation, KeySpace, LostReason, NodeId, RouteTarget, SetId, Status, WorkerIndex,
 };
 
+use self::leaving::Leaving;
 use self::links::{Dial, Link};
 use self::residence::{Placed, Resident};
 use self::worker::WorkerQueue;
@@ -139,6 +143,8 @@ pub enum ProtocolError {
 struct SetEntry {
     keys: KeySpace,
     shards: u16,
+    /// Whether it is being deleted: its shards will live nowhere.
+    deleting: bool,
 }
 
 /// One device: its queues and what it has been told.
@@ -154,6 +160,8 @@ struct DevicePort {
     opening: u32,
     /// Version of its route table.
     version: u64,
+    /// The version of which it has said that it is flushed.
+    flushed: u64,
     /// Whether routes were told since the last commit.
     routes_changed: bool,
     /// Whether a shard leaves: the commit does not wait for assignments.
@@ -207,8 +215,8 @@ pub struct NodeProto {
     held_links: u32,
 
     // Effects.
-    /// Released shards, and when that is reported; at most one entry per release under way.
-    reports: VecDeque<(u64, ringfleet_abi::ShardId, ringfleet_abi::Epoch)>,
+    /// Released shards whose release has not been reported; at most one entry per release under way.
+    leaving: Vec<Leaving>,
     actions: VecDeque<Action>,
     spare: Vec<Vec<u8>>,
     answers: Vec<Answer>,
@@ -233,6 +241,7 @@ impl NodeProto {
                 assigning: 0,
                 opening: 0,
                 version: 0,
+                flushed: 0,
                 routes_changed: false,
                 urgent: false,
                 turn: 0,
@@ -276,7 +285,7 @@ impl NodeProto {
             dials: IdMap::default(),
             replying: Vec::new(),
             held_links: 0,
-            reports: VecDeque::new(),
+            leaving: Vec::new(),
             actions: VecDeque::new(),
             spare: Vec::new(),
             answers: Vec::new(),
@@ -303,6 +312,7 @@ impl NodeProto {
         self.outbound.handle_view(now, view);
         self.inbound.forget_nodes(|incarnation| view.fence(incarnation) == Fence::Fenced);
         self.place(view);
+        self.report_left();
         self.meet_members(now, view);
         self.release_held(now);
     }
@@ -419,6 +429,7 @@ impl NodeProto {
                 for answer in answers.iter() {
                     self.outbound.handle_answer(now, incarnation, &answer);
                 }
+                self.report_left();
                 Ok(())
             }
             (Lane::Answers, Frame::Goodbye(_)) => {
@@ -448,7 +459,7 @@ impl NodeProto {
         self.outbound.handle_timeout(now);
         self.inbound.expire(now.mono_ns);
         self.settle_routes();
-        self.report_released();
+        self.report_left();
         self.dial(now);
         self.give_up_held(now);
     }
@@ -460,8 +471,8 @@ impl NodeProto {
         let acks = (self.inbound.has_due() && !self.is_fenced(self.now)).then(|| self.ack_due_ns());
         let dials = self.dials.values().filter_map(Dial::due_ns).min();
         let held = if self.held_links == 0 { None } else { self.links.values().filter_map(Link::held_until_ns).min() };
-        let reports = self.report_due_ns();
-        [self.outbound.poll_timeout(), self.inbound.next_sweep(), acks, dials, held, reports]
+        let left = self.left_due_ns();
+        [self.outbound.poll_timeout(), self.inbound.next_sweep(), acks, dials, held, left]
             .into_iter()
             .flatten()
             .min()
@@ -528,6 +539,7 @@ impl NodeProto {
                     self.outbound.handle_answer(now, self.config.incarnation, answer);
                 }
                 self.settle_routes();
+                self.report_left();
                 Polled::Looped
             }
             Some((link, source)) => {

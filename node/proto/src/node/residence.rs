@@ -4,7 +4,7 @@
 //!   view: mine, set known     Assign --Assigned--> Live --own channel empty--> Route(worker), RouteCommit
 //!   view: mine, set new       Assign --Assigned--> Opening --all Assigned--> Route(every shard), RouteCommit(v) --RouteFlushed(v)--> Live
 //!   view: Releasing           Live --Route(egress), RouteCommit(v)--> Flushing --RouteFlushed(v)--> Draining
-//!                             Draining --worker done with all of it--> Release --Released--> gone, ReportReleased
+//!                             Draining --worker done with all of it--> Release --Released--> gone; `leaving` reports
 //!   view: not mine            the same, but what no worker has seen yet goes back to its senders (Moved), and nothing is reported
 //! ```
 //!
@@ -14,9 +14,7 @@
 //! new one; `RouteFlushed` says that all of that has been consumed. What comes through the agent is drained next. So a released
 //! shard has handled everything that was accepted for it, and its filters can go.
 //!
-//! **A release is reported late (C6).** Actors of the shard may have stamps ahead of this node's clock, and the next owner's clock may be
-//! behind it. So the report waits until every clock that nobody quarantines is past every stamp given here ([`HANDOVER_NS`]):
-//! the successor's stamps are above its predecessor's. A lost node needs no such wait, its lease's margin is longer.
+//! **A release is reported late (C3, C6):** `leaving` says when and why.
 //!
 //! **A local route is opened late.** While messages of this node's own actors for a shard go through the agent (they were
 //! sent when the shard lived elsewhere), a direct route would let younger messages overtake them, so the shard is routed to its
@@ -24,21 +22,14 @@
 //! route is reported lost (`shard_restarted`), because its successors may have overtaken it. In a set that is new to the device
 //! there is no such message: its shards are routed at once.
 
-use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
 use ringfleet_abi::{Control, DeviceIndex, Epoch, RestartMode, RouteTarget, SetId, ShardId, Status, WorkerIndex};
 
 use super::NodeProto;
 use crate::action::Action;
-use crate::control::limits::{CLOCK_ERROR_MS_MAX, CLOCK_OFFSET_MS_MAX};
-use crate::control::view::{ShardState, ShardView};
+use crate::control::view::{SetState, ShardState, ShardView};
 use crate::control::{NodeView, Restart};
-use crate::now::NS_PER_MS;
 use crate::now::Now;
 use crate::wire::Answer;
-
-/// From the release of a shard to its report: how far a stamp may be ahead of a clock, and how far two clocks may differ.
-pub(super) const HANDOVER_NS: u64 =
-    (HLC_AHEAD_MS_MAX + 2 * (CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX) as u64 + 1) * NS_PER_MS;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -140,10 +131,12 @@ impl NodeProto {
         if self.sets.len() <= at {
             self.sets.resize(at + 1, None);
         }
-        if self.sets[at].is_some() {
+        let deleting = set.state == SetState::Deleting;
+        if let Some(known) = &mut self.sets[at] {
+            known.deleting = deleting;
             return;
         }
-        self.sets[at] = Some(super::SetEntry { keys: set.keys.into(), shards: set.shards });
+        self.sets[at] = Some(super::SetEntry { keys: set.keys.into(), shards: set.shards, deleting });
         self.resident_of.add_set(id, set.shards, 0);
         let type_index = self.config.types.iter().position(|name| *name == set.actor_type);
         let control = Control::AddSet {
@@ -414,6 +407,7 @@ impl NodeProto {
     }
 
     fn flushed(&mut self, device: DeviceIndex, flushed: u64) {
+        self.devices[usize::from(device.0)].flushed = flushed;
         for slot in 0..self.residents.len() as u32 {
             let Some(resident) = self.residents[slot as usize].as_mut().filter(|resident| resident.device == device)
             else {
@@ -431,6 +425,7 @@ impl NodeProto {
                 _ => {}
             }
         }
+        self.leaving_flushed(device, flushed);
     }
 
     /// Releases a draining shard once its worker is done with everything that was accepted for it.
@@ -453,26 +448,11 @@ impl NodeProto {
         }
         self.drop_resident(slot, resident);
         if resident.report {
-            self.reports.push_back((self.now.mono_ns + HANDOVER_NS, shard, epoch));
+            self.leave(device, shard, epoch);
         }
         // The view may want it here again, at a later epoch.
         self.reconcile(shard);
         self.remove_sets();
-    }
-
-    /// Reports what has been released for long enough.
-    pub(super) fn report_released(&mut self) {
-        while let Some(&(due_ns, shard, epoch)) = self.reports.front()
-            && due_ns <= self.now.mono_ns
-        {
-            self.reports.pop_front();
-            self.actions.push_back(Action::ReportReleased { shard, epoch });
-        }
-    }
-
-    /// When the next report is due.
-    pub(super) fn report_due_ns(&self) -> Option<u64> {
-        self.reports.front().map(|(due_ns, _, _)| *due_ns)
     }
 
     fn drop_resident(&mut self, slot: u32, resident: Resident) {

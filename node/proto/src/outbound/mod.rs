@@ -27,12 +27,14 @@
 
 mod bounds;
 mod channel;
+mod leaving;
 mod peers;
 mod placement;
 #[cfg(test)]
 mod tests;
 mod types;
 
+pub(crate) use leaving::Mark;
 pub use types::{EnqueueError, GiveUpError, OutboundConfig, OutboundEvent, OutboundStats};
 
 use std::collections::VecDeque;

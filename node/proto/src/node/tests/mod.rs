@@ -5,6 +5,7 @@
 //! order sent (C3). `RINGFLEET_SEEDS=n` runs n seeds of each scenario instead of a few.
 
 mod device;
+mod leaving;
 mod net;
 mod scenarios;
 mod units;

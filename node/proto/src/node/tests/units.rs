@@ -411,7 +411,7 @@ fn a_leaving_shard_is_drained_flushed_released_and_reported_in_this_order() {
     rig.settle(at_ms(5));
     let report = Action::ReportReleased { shard: shard(), epoch: Epoch(1) };
     assert!(!rig.actions.contains(&report), "C6: a clock that is behind is not yet past the stamps given here");
-    let due_ns = at_ms(5).mono_ns + super::super::residence::HANDOVER_NS;
+    let due_ns = at_ms(5).mono_ns + super::super::leaving::HANDOVER_NS;
     assert!(rig.proto.poll_timeout().is_some_and(|at_ns| at_ns <= due_ns));
     rig.proto.handle_timeout(at_ms(due_ns / NS_PER_MS));
     rig.settle(at_ms(due_ns / NS_PER_MS));
