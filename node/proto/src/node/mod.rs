@@ -472,10 +472,7 @@ impl NodeProto {
         let dials = self.dials.values().filter_map(Dial::due_ns).min();
         let held = if self.held_links == 0 { None } else { self.links.values().filter_map(Link::held_until_ns).min() };
         let left = self.left_due_ns();
-        [self.outbound.poll_timeout(), self.inbound.next_sweep(), acks, dials, held, left]
-            .into_iter()
-            .flatten()
-            .min()
+        [self.outbound.poll_timeout(), self.inbound.next_sweep(), acks, dials, held, left].into_iter().flatten().min()
     }
 
     /// The next thing to do. Nothing is sent while the lease is over.
