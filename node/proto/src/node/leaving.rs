@@ -16,13 +16,16 @@
 //! **Bounds (C9).** (c) waits for receivers. Shards that move at the same time and send to each other would wait for each other's new
 //! owners for ever, and a link may be down for long. So after [`CLOSED_MS_MAX`] at a shard which nobody runs, and after
 //! [`OPEN_MS_MAX`] anywhere, what the released shard sent there is reported lost (`shard_restarted`) with all that may have been handled
-//! of its channel.
+//! of its channel. What it sent to itself could only be taken by its successor, which waits for the report: it is reported lost at once.
+//! Like every message that may have been handled when its channel broke, one that is reported lost after [`OPEN_MS_MAX`] may have been
+//! accepted by a receiver that is that far behind, and be handled after what the successor sends.
 //!
 //! **Time (C6).** Actors of the shard may have stamps ahead of this node's clock, and the next owner's clock may be behind it. So the
 //! report also waits until every clock that nobody quarantines is past every stamp given here ([`HANDOVER_NS`]): the successor's stamps
 //! are above its predecessor's. A lost node needs no such wait, its lease's margin is longer.
 //!
-//! A set that is being deleted has no successors: its shards are reported at once.
+//! A set that is being deleted has no successors: its shards are reported at once. So are shards that the view asks back before this
+//! node has heard that they were given to it. Replies to clients are not waited for: an ask has one reply, whoever sends it (C4).
 
 use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
 use ringfleet_abi::{DeviceIndex, Envelope, Epoch, LostReason, SetId, ShardId};
@@ -66,8 +69,9 @@ enum Phase {
 impl NodeProto {
     /// A shard is gone from its device, and the coordinator waits for word of it.
     pub(super) fn leave(&mut self, device: DeviceIndex, shard: ShardId, epoch: Epoch) {
-        let deleting = self.sets.get(usize::from(shard.set.0)).copied().flatten().is_none_or(|set| set.deleting);
-        if deleting {
+        // At most one entry per shard: an earlier one was for a residence that nobody asks for any more.
+        self.leaving.retain(|leaving| leaving.shard != shard);
+        if is_deleting(&self.sets, shard) {
             self.actions.push_back(Action::ReportReleased { shard, epoch });
             return;
         }
@@ -76,18 +80,28 @@ impl NodeProto {
         self.flush_leaving(device);
     }
 
-    /// Begins a flush for what waits for one, unless one is under way: one at a time serves all shards that leave meanwhile.
+    /// The view asks for a shard back that does not live here.
+    pub(super) fn leave_unheard(&mut self, shard: ShardId, epoch: Epoch) {
+        if !self.leaving.iter().any(|leaving| leaving.shard == shard) {
+            self.actions.push_back(Action::ReportReleased { shard, epoch });
+        }
+    }
+
+    /// Asks for a flush for what waits for one, unless one is under way: one at a time serves all shards that leave meanwhile.
     fn flush_leaving(&mut self, device: DeviceIndex) {
         let port = &mut self.devices[usize::from(device.0)];
-        if port.flushed < port.version {
-            return;
+        let waits = |leaving: &Leaving| leaving.device == device && matches!(leaving.phase, Phase::Waiting);
+        if port.flushed >= port.version && self.leaving.iter().any(waits) {
+            port.routes_changed = true;
+            port.urgent = true;
         }
-        let version = port.version + 1;
+    }
+
+    /// Routes are committed, for whatever reason: everything that waits for a flush is served by this one.
+    pub(super) fn leaving_commit(&mut self, device: DeviceIndex, version: u64) {
         for leaving in self.leaving.iter_mut().filter(|leaving| leaving.device == device) {
             if matches!(leaving.phase, Phase::Waiting) {
                 leaving.phase = Phase::Flushing(version);
-                port.routes_changed = true;
-                port.urgent = true;
             }
         }
     }
@@ -116,7 +130,7 @@ impl NodeProto {
             |envelope| shards.binary_search(&sender(&self.sets, envelope)?).ok(),
             |at, mark| marks[at].push(mark),
         );
-        for leaving in &mut self.leaving {
+        for leaving in self.leaving.iter_mut().filter(|leaving| which(leaving)) {
             if let Ok(at) = shards.binary_search(&leaving.shard) {
                 leaving.phase = Phase::Sending(std::mem::take(&mut marks[at]));
             }
@@ -129,6 +143,24 @@ impl NodeProto {
             return;
         }
         let now_ns = self.now.mono_ns;
+        self.look_at_marks();
+        if self.give_up_left(now_ns) {
+            // Marks of others in the same channels.
+            self.look_at_marks();
+        }
+        let Self { actions, sets, .. } = self;
+        self.leaving.retain(|leaving| {
+            let sent = matches!(&leaving.phase, Phase::Sending(marks) if marks.is_empty());
+            let done = sent && leaving.released_ns + HANDOVER_NS <= now_ns || is_deleting(sets, leaving.shard);
+            if done {
+                actions.push_back(Action::ReportReleased { shard: leaving.shard, epoch: leaving.epoch });
+            }
+            !done
+        });
+    }
+
+    /// Forgets the marks of what does not wait any more.
+    fn look_at_marks(&mut self) {
         let outbound = &self.outbound;
         let mut renumbered = false;
         for leaving in &mut self.leaving {
@@ -141,36 +173,28 @@ impl NodeProto {
         if renumbered {
             self.mark_leaving(|leaving| matches!(leaving.phase, Phase::Sending(_)));
         }
-        self.give_up_left(now_ns);
-        let actions = &mut self.actions;
-        self.leaving.retain(|leaving| {
-            let done = matches!(&leaving.phase, Phase::Sending(marks) if marks.is_empty())
-                && leaving.released_ns + HANDOVER_NS <= now_ns;
-            if done {
-                actions.push_back(Action::ReportReleased { shard: leaving.shard, epoch: leaving.epoch });
-            }
-            !done
-        });
     }
 
-    /// Reports lost what has waited for too long (C9).
-    fn give_up_left(&mut self, now_ns: u64) {
+    /// Reports lost what has waited for too long, or for itself (C9). Says whether there was any.
+    fn give_up_left(&mut self, now_ns: u64) -> bool {
         let Self { leaving, outbound, sets, .. } = self;
+        let mut lost = false;
         for leaving in leaving {
             let waited_ms = now_ns.saturating_sub(leaving.released_ns) / NS_PER_MS;
             let Phase::Sending(marks) = &mut leaving.phase else { continue };
-            if waited_ms < CLOSED_MS_MAX {
-                continue;
-            }
             marks.retain(|mark| {
-                let late = waited_ms >= OPEN_MS_MAX || !outbound.is_open(mark);
+                let late = waited_ms >= OPEN_MS_MAX
+                    || waited_ms >= CLOSED_MS_MAX && !outbound.is_open(mark)
+                    || mark.shard() == leaving.shard;
                 if late {
                     let of_it = |envelope: &Envelope| sender(sets, envelope) == Some(leaving.shard);
                     outbound.lose(mark, LostReason::ShardRestarted, of_it);
+                    lost = true;
                 }
                 !late
             });
         }
+        lost
     }
 
     /// When [`NodeProto::report_left`] has something to do by the clock alone.
@@ -189,6 +213,10 @@ impl NodeProto {
         };
         self.leaving.iter().filter_map(due).min()
     }
+}
+
+fn is_deleting(sets: &[Option<SetEntry>], shard: ShardId) -> bool {
+    sets.get(usize::from(shard.set.0)).copied().flatten().is_none_or(|set| set.deleting)
 }
 
 /// The shard whose actor has sent this.

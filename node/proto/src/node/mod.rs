@@ -458,8 +458,8 @@ impl NodeProto {
         self.now = now;
         self.outbound.handle_timeout(now);
         self.inbound.expire(now.mono_ns);
-        self.settle_routes();
         self.report_left();
+        self.settle_routes();
         self.dial(now);
         self.give_up_held(now);
     }

@@ -187,6 +187,8 @@ impl NodeProto {
         let Some(slot) = slot.checked_sub(1) else {
             if mine && placed.resident {
                 self.assign(shard, placed);
+            } else if mine && placed.releasing {
+                self.leave_unheard(shard, placed.epoch);
             }
             return;
         };
@@ -299,6 +301,7 @@ impl NodeProto {
                 port.urgent = false;
                 port.version += 1;
                 let version = port.version;
+                self.leaving_commit(device, version);
                 self.submit(device, Control::RouteCommit { version });
             }
         }
@@ -451,7 +454,9 @@ impl NodeProto {
             self.leave(device, shard, epoch);
         }
         // The view may want it here again, at a later epoch.
-        self.reconcile(shard);
+        if self.placement.of(shard).is_some_and(|placed| placed.epoch != epoch) {
+            self.reconcile(shard);
+        }
         self.remove_sets();
     }
 

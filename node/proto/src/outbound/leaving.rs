@@ -12,6 +12,13 @@ pub(crate) struct Mark {
     seq: u64,
 }
 
+impl Mark {
+    /// The shard for which the message is.
+    pub(crate) fn shard(&self) -> ShardId {
+        self.shard
+    }
+}
+
 impl Outbound {
     /// Finds the last message of each sender in each channel. `sender` gives the numbers, below `senders`, of those that are looked for.
     pub(crate) fn last_of_each(

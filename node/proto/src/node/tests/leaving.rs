@@ -232,6 +232,41 @@ fn a_receiver_that_is_not_heard_of_holds_a_release_back_for_a_bounded_time() {
 }
 
 #[test]
+fn what_a_shard_sent_to_itself_does_not_hold_it_back() {
+    let mut rig = Rig::new();
+    rig.acknowledge(at_ms(1), 1, 2);
+    let (of, now) = (actor(shard(0)), at_ms(2));
+    rig.change(now, |view| view.shards[0].state = ShardState::Releasing);
+    // Sent while it drained: its routes lead away already.
+    let envelope = Envelope::new(of, of, 3, Flags::NONE, &[1]).expect("fits");
+    rig.proto.handle_egress(now, DEVICE, &[envelope]);
+    rig.flush(now);
+    rig.proto.handle_status(now, DEVICE, Status::Released { shard: shard(0), epoch: Epoch(1) });
+    rig.settle(now);
+    rig.flush(now);
+    rig.wait(2 + HANDOVER_MS);
+    assert!(rig.reported, "C9");
+    assert_eq!((rig.lost(), rig.proto.ledger().outbound_now), (1, 0));
+}
+
+#[test]
+fn a_shard_that_is_asked_back_before_it_was_heard_of_is_reported() {
+    let mut rig = Rig::new();
+    rig.release(at_ms(2));
+    rig.change(at_ms(3), |_| ());
+    assert!(!rig.reported, "it is being handed over");
+    let mut view = rig.view.clone();
+    view.shards[0].state = ShardState::Releasing;
+    let device = DeviceConfig { workers: 1, ingress_capacity: 64 };
+    let config = NodeConfig::new(NodeId(1), Incarnation(1), vec![device], vec!["t".into()]);
+    rig.proto = NodeProto::new(at_ms(3), config);
+    rig.proto.handle_lease(at_ms(3), 100_000 * NS_PER_MS, WALL_MS + 100_000);
+    rig.proto.handle_view(at_ms(3), &view);
+    rig.settle(at_ms(3));
+    assert!(rig.reported, "C9: nobody else can say it");
+}
+
+#[test]
 fn shards_of_a_deleted_set_have_no_successors_to_wait_for() {
     let mut rig = Rig::new();
     rig.change(at_ms(2), |view| view.sets[0].state = SetState::Deleting);
