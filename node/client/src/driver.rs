@@ -188,6 +188,9 @@ impl Driver {
     async fn run(&mut self) {
         let mut timer = self.env.timer(self.env.now());
         loop {
+            // First: an answer has taken messages from the front of its channel at once, and `left` says so only from here on. Where
+            // asks lie is told by both together.
+            self.handle_events();
             let now = self.now();
             self.take_queue(now);
             self.take_back();
@@ -259,7 +262,8 @@ impl Driver {
         }
     }
 
-    /// Takes back asks whose deadline has passed, where they were provably not executed (C4).
+    /// Takes back asks whose deadline has passed, where they were provably not executed (C4). No event may wait: see `run`; what comes
+    /// between there and here makes none.
     fn take_back(&mut self) {
         let given_up = std::mem::take(&mut self.shared.lock().given_up);
         for number in given_up {
