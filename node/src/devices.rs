@@ -31,6 +31,7 @@ use crate::agent::device_index;
 use crate::config::DeviceConfig;
 use crate::error::NodeError;
 use crate::report;
+use crate::shared::Shared;
 
 /// Between two looks whether a mark of suspicion is gone, while no device is left.
 const SUSPECT_LOOK: Duration = Duration::from_millis(250);
@@ -88,21 +89,23 @@ impl Devices {
         }
     }
 
-    /// Starts every device that may be used, and waits until there is one.
+    /// Starts every device that may be used, and waits until there is one; `shared` shows meanwhile which ones are lost and suspect.
     ///
     /// # Errors
     /// A device that did not start though it was never lost: what was configured is not there.
-    pub async fn start(&mut self) -> Result<Vec<StartedDevice>, NodeError> {
+    pub async fn start(&mut self, shared: &Shared) -> Result<Vec<StartedDevice>, NodeError> {
         loop {
+            self.show(shared);
             self.running.clear();
             let mut started = Vec::new();
             for at in 0..self.configs.len() {
-                if let Some((device, witness)) = self.start_one(at, started.len()).await? {
+                if let Some((device, witness)) = self.start_one(at, started.len(), shared).await? {
                     self.running.push((at, witness));
                     started.push(device);
                 }
             }
             if !started.is_empty() {
+                self.show(shared);
                 return Ok(started);
             }
             self.env.sleep(SUSPECT_LOOK).await;
@@ -114,6 +117,7 @@ impl Devices {
         &mut self,
         at: usize,
         index: usize,
+        shared: &Shared,
     ) -> Result<Option<(StartedDevice, Option<Witness>)>, NodeError> {
         let config = self.configs[at].clone();
         let DeviceConfig::Process { name, .. } = &config else {
@@ -129,7 +133,11 @@ impl Devices {
             match self.start_process(&config, index).await {
                 Ok(started) => return Ok(Some(started)),
                 // It has run before: the machine can do it, so it is tried again, within bounds.
-                Err(error) if self.faults.contains_key(name) => self.fault(name, &error.to_string()),
+                Err(error) if self.faults.contains_key(name) => {
+                    self.fault(name, &error.to_string());
+                    // A pause may follow, and starting takes its time.
+                    self.show(shared);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -240,6 +248,11 @@ impl Devices {
         self.marked.contains(name) || self.state.as_ref().is_some_and(marked)
     }
 
+    fn show(&self, shared: &Shared) {
+        let health = self.health();
+        shared.update(|snapshot| snapshot.device_health = health);
+    }
+
     /// For the page of metrics.
     #[must_use]
     pub fn health(&self) -> DeviceHealth {
@@ -294,4 +307,43 @@ pub fn clear(env: &Env, folder: &Path, device: &str) -> std::io::Result<bool> {
     }
     disk.remove(&path)?;
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use ringfleet_gpu::CpuDeviceConfig;
+    use ringfleet_gpu::process::{Launch, Wanted};
+
+    use super::*;
+
+    #[test]
+    fn a_node_that_waits_for_a_suspect_device_says_so_while_it_waits() {
+        let limit = Duration::from_secs(20);
+        let main = |env: Env| async move {
+            let state = tempfile::tempdir().expect("a folder");
+            std::fs::write(mark_path(state.path(), "gpu-0"), "signal: 9\n").expect("a mark");
+            let config = DeviceConfig::Process {
+                name: "gpu-0".to_owned(),
+                launch: Launch { program: "/nonexistent".into(), args: vec![], env: vec![], limit },
+                wanted: Wanted::Cpu(CpuDeviceConfig::DEFAULT),
+            };
+            let types = TypeRegistry::new([]).expect("no types");
+            let mut devices = Devices::new(&env, &[config], &types, Some(state.path().to_owned()));
+            let shared = Shared::new(&env, "n1");
+            let said = async {
+                while !shared.not_ready().is_some_and(|why| why.contains("suspect devices: gpu-0")) {
+                    env.sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                _ = devices.start(&shared) => panic!("there is a mark"),
+                said = env.timeout(limit, said) => said.expect("it says so while it waits"),
+            }
+            assert!(clear(&env, state.path(), "gpu-0").expect("removed"));
+            // Cleared: it is started, which fails here for want of a program.
+            assert!(matches!(env.timeout(limit, devices.start(&shared)).await, Ok(Err(NodeError::Device { .. }))));
+            assert!(shared.snapshot().device_health.suspect.is_empty());
+        };
+        Env::run_tokio(1, main).expect("a runtime");
+    }
 }

@@ -322,9 +322,7 @@ impl Node {
     /// Joins as a new incarnation, with new devices: whatever the old ones held belongs to nobody.
     async fn join(&mut self, again: bool) -> Result<(Agent, Links), NodeError> {
         // Before the lease begins: a GPU takes its time. They do nothing before it.
-        let started = self.devices.start().await?;
-        let health = self.devices.health();
-        self.shared.update(|snapshot| snapshot.device_health = health);
+        let started = self.devices.start(&self.shared).await?;
         let boot = u128::from(self.env.random_u64()) << 64 | u128::from(self.env.random_u64());
         let (answer, answered) = oneshot::channel();
         let stopped = || NodeError::Thread(std::io::Error::other("the membership thread has ended"));
