@@ -17,11 +17,15 @@ use std::{
     time::Duration,
 };
 
+use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
 use ringfleet_abi::{DeviceIndex, Envelope, LostReason, Status};
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::{
     Action, Lane, Ledger, LinkId, NodeProto, Now, PeerIdentity,
-    control::{Load, NodeView, Released},
+    control::{
+        Load, NodeView, Released,
+        limits::{CLOCK_ERROR_MS_MAX, CLOCK_OFFSET_MS_MAX},
+    },
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -31,7 +35,7 @@ use crate::{
     links::{Link, LinkEvent, Links},
     membership::{Membership, Report, Request},
     pump::{DeviceEvent, Next, Pump, STOP_LIMIT},
-    shared::Shared,
+    shared::{Shared, TURN_OVERDUE},
 };
 
 /// The loop turns at least so often.
@@ -42,10 +46,20 @@ const FRAMES_PER_TURN: usize = 8;
 const LINK_EVENTS_PER_TURN: usize = 512;
 /// Envelopes handed to one device in one turn.
 const INGRESS_PER_TURN: usize = 16 << 10;
-/// How long leaving may take.
+/// How long the coordinator may take to hear that this node leaves.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
+/// From the stop of the devices to the word that this node leaves: how far a stamp may be ahead of a clock, and how far two clocks may
+/// differ. As long as a planned release waits, for the same reason: the stamps of whoever succeeds are above those given here (C6).
+const HANDOVER: Duration =
+    Duration::from_millis(HLC_AHEAD_MS_MAX + 2 * (CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX) as u64 + 1);
 /// How much longer than its own limit a device may take to stop.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
+// The loop shows itself between the steps of its end, so none of them may look like death.
+const _: () = {
+    let stop_ms = STOP_LIMIT.as_millis() + STOP_MARGIN.as_millis();
+    let overdue_ms = TURN_OVERDUE.as_millis();
+    assert!(stop_ms < overdue_ms && HANDOVER.as_millis() < overdue_ms && LEAVE_LIMIT.as_millis() < overdue_ms);
+};
 /// The loop shows itself to the health port at most so often, and once more this long after it has come to rest.
 const SHOW_EVERY: Duration = Duration::from_millis(20);
 
@@ -501,11 +515,15 @@ impl Agent {
     /// Ends links, then devices, and only when nothing of this node executes any more tells the coordinator that it leaves (C2).
     async fn finish(mut self, mut ended: Ended) -> Ended {
         let now = self.now();
+        self.shared.update(|snapshot| snapshot.leaving = true);
+        self.shared.turned(now.mono_ns);
         for (id, link) in std::mem::take(&mut self.links) {
             link.close("the node is leaving");
             self.proto.link_down(now, id);
         }
         let stuck = self.stop_devices().await;
+        let stopped_at = self.env.now();
+        self.shared.turned(stopped_at.as_ns());
         if let (Some(index), false) = (stuck, matches!(ended, Ended::Stopped)) {
             ended = Ended::Failed(NodeError::DeviceFailed { index: index.0 });
         }
@@ -514,8 +532,12 @@ impl Agent {
         for pump in self.pumps.drain(..) {
             // Dropping a device waits for the round that its workers are in.
             self.env.run_blocking(move || drop(pump)).await;
+            self.shared.turned(self.env.monotonic_ns());
         }
         if matches!(ended, Ended::Stopped | Ended::DeviceLost(_)) && all_stopped {
+            // C6: the coordinator places the shards as soon as it knows.
+            self.env.sleep_until(stopped_at + HANDOVER).await;
+            self.shared.turned(self.env.monotonic_ns());
             let (answer, left) = oneshot::channel();
             let requests = self.membership.requests.clone();
             let leave = async {
@@ -525,6 +547,7 @@ impl Agent {
             };
             // Without an answer the lease ends by itself, which is what leaving spares the others.
             let _ = self.env.timeout(LEAVE_LIMIT, leave).await;
+            self.shared.turned(self.env.monotonic_ns());
         }
         ended
     }

@@ -353,6 +353,7 @@ impl Node {
             snapshot.incarnation = membership.incarnation.0;
             snapshot.applied_index = 0;
             snapshot.stalled.clear();
+            snapshot.leaving = false;
         });
         let (env, shared) = (self.env.clone(), self.shared.clone());
         let links = dialler.clone();

@@ -17,7 +17,7 @@ use crate::devices::DeviceHealth;
 use crate::membership::ClockState;
 
 /// A loop that has not turned for so long counts as dead. It turns at least every [`crate::agent::TURN_MAX`].
-const TURN_OVERDUE: Duration = Duration::from_secs(5);
+pub(crate) const TURN_OVERDUE: Duration = Duration::from_secs(5);
 
 /// The agent as its loop last saw it.
 #[derive(Clone, Debug, Default)]
@@ -58,6 +58,8 @@ pub struct Snapshot {
     pub past: Past,
     /// Workers that do not come back from a round, by device and worker.
     pub stalled: BTreeSet<(u16, u16)>,
+    /// This incarnation is ending: the node stops its devices and leaves.
+    pub leaving: bool,
     /// Incarnations that this process has been before: it was fenced so many times.
     pub fenced_total: u64,
     /// Losses and suspicion of devices.
@@ -211,6 +213,9 @@ impl Shared {
                 format!("the node has not joined; suspect devices: {}", names.join(", "))
             });
         }
+        if snapshot.leaving {
+            return Some("this incarnation is leaving".to_owned());
+        }
         if let Some(offset_ms) = snapshot.clock.quarantine_ms {
             return Some(format!(
                 "quarantined: the clock is {offset_ms:+} ms off; the lease is not renewed until it is set right"
@@ -302,5 +307,19 @@ mod tests {
         let took = Ledger { egress_in: 3, replies_out: 3, ..Ledger::default() };
         past.bury(&took, &[]);
         assert_eq!(sum(&past), (3, 3), "also where no counter was ever read");
+    }
+
+    #[test]
+    fn a_node_that_leaves_is_live_and_not_ready() {
+        let env = Env::tokio();
+        let shared = Shared::new(&env, "n1");
+        shared.turned(env.monotonic_ns());
+        shared.update(|snapshot| {
+            snapshot.incarnation = 7;
+            snapshot.lease_end = env.now() + Duration::from_secs(60);
+            snapshot.leaving = true;
+        });
+        assert_eq!(shared.not_live(), None);
+        assert_eq!(shared.not_ready().as_deref(), Some("this incarnation is leaving"));
     }
 }
