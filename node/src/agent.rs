@@ -11,14 +11,14 @@
 //! the loop lets the connections' own tasks run between two turns. It turns at least every [`TURN_MAX`].
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     task::{Wake, Waker},
     time::Duration,
 };
 
 use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
-use ringfleet_abi::{DeviceIndex, Envelope, LostReason, Status};
+use ringfleet_abi::{DeviceIndex, Envelope, LostReason, Status, WorkerCounters};
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::{
     Action, Lane, Ledger, LinkId, NodeProto, Now, PeerIdentity,
@@ -83,8 +83,8 @@ pub enum Ended {
     Stopped,
     /// The coordinator has declared this incarnation lost: join anew.
     Fenced,
-    /// A device is gone. Everything else of this incarnation has stopped, and the coordinator knows.
-    DeviceLost(DeviceIndex),
+    /// These devices are gone. Everything else of this incarnation has stopped, and the coordinator knows.
+    DeviceLost(Vec<DeviceIndex>),
     /// Something that cannot be mended is broken.
     Failed(NodeError),
 }
@@ -97,6 +97,8 @@ pub struct Agent {
     link_events: mpsc::Receiver<LinkEvent>,
     dialler: Links,
     pumps: Vec<Pump>,
+    /// Where each device stands in the configuration: what is shown of it stays its own when another one is left out.
+    places: Vec<usize>,
     membership: Membership,
     notify: Arc<Notify>,
     /// Wakes this loop; what devices have.
@@ -115,8 +117,8 @@ pub struct Agent {
     unshown: bool,
     faults: Faults,
     fenced: bool,
-    /// A device that has lost a worker.
-    lost: Option<DeviceIndex>,
+    /// Devices that have lost a worker.
+    lost: BTreeSet<DeviceIndex>,
 }
 
 /// What an [`Agent`] is made of.
@@ -131,6 +133,8 @@ pub struct AgentParts {
     pub link_events: mpsc::Receiver<LinkEvent>,
     /// One per device.
     pub pumps: Vec<Pump>,
+    /// The place of each device among those that are configured.
+    pub places: Vec<usize>,
     /// Lease, view and requests.
     pub membership: Membership,
     /// Woken by links and pumps.
@@ -143,7 +147,7 @@ impl Agent {
     /// A loop that has not turned.
     #[must_use]
     pub fn new(parts: AgentParts) -> Self {
-        let AgentParts { env, proto, dialler, link_events, pumps, membership, notify, shared } = parts;
+        let AgentParts { env, proto, dialler, link_events, pumps, places, membership, notify, shared } = parts;
         let shown_at = env.now();
         Self {
             env,
@@ -152,6 +156,7 @@ impl Agent {
             link_events,
             dialler,
             pumps,
+            places,
             membership,
             waker: Waker::from(Arc::new(Notifier(notify.clone()))),
             pumps_at: Instant::ZERO,
@@ -167,7 +172,7 @@ impl Agent {
             unshown: true,
             faults: Faults::default(),
             fenced: false,
-            lost: None,
+            lost: BTreeSet::new(),
         }
     }
 
@@ -185,9 +190,10 @@ impl Agent {
             if self.fenced {
                 break Ended::Fenced;
             }
-            let dead = self.pumps.iter_mut().find_map(|pump| pump.is_dead().then(|| pump.index()));
-            if let Some(index) = self.lost.or(dead) {
-                break Ended::DeviceLost(index);
+            // All of them: each is started again, or suspect, by its own record.
+            self.lost.extend(self.pumps.iter_mut().filter_map(|pump| pump.is_dead().then(|| pump.index())));
+            if !self.lost.is_empty() {
+                break Ended::DeviceLost(self.lost());
             }
             self.unshown |= progress;
             self.show();
@@ -218,6 +224,10 @@ impl Agent {
             }
         };
         self.finish(ended).await
+    }
+
+    fn lost(&self) -> Vec<DeviceIndex> {
+        self.lost.iter().copied().collect()
     }
 
     fn wake_at(&self) -> Instant {
@@ -349,7 +359,7 @@ impl Agent {
 
     fn take_events_of(&mut self, at: usize, egress_room: usize, now: Now) -> bool {
         let pump = &self.pumps[at];
-        let device = pump.index();
+        let (device, place) = (pump.index(), self.places[at]);
         pump.take_events(egress_room, &mut self.events);
         let progress = !self.events.is_empty();
         for event in self.events.drain(..) {
@@ -362,9 +372,9 @@ impl Agent {
                     tracing::trace!(%device, ?status, "device");
                     if let Status::WorkerLost { worker } = status {
                         tracing::error!(%device, %worker, "a worker has failed");
-                        self.lost = Some(device);
+                        self.lost.insert(device);
                     }
-                    Self::note_stalled(&self.shared, device, status);
+                    Self::note_stalled(&self.shared, place, status);
                     if let Status::ActorFailed { actor, fault } = status {
                         self.faults.note(actor, fault);
                     }
@@ -376,15 +386,15 @@ impl Agent {
     }
 
     /// C9: a worker that does not come back from a round makes the node unready until it does.
-    fn note_stalled(shared: &Shared, device: DeviceIndex, status: Status) {
+    fn note_stalled(shared: &Shared, place: usize, status: Status) {
         match status {
             Status::WorkerStalled { worker } => {
-                tracing::error!(%device, %worker, "a worker does not come back from a round; its actors stand still");
-                shared.update(|snapshot| _ = snapshot.stalled.insert((device.0, worker.0)));
+                tracing::error!(device = place, %worker, "a worker does not come back from a round; its actors stand still");
+                shared.update(|snapshot| _ = snapshot.stalled.insert((place, worker.0)));
             }
             Status::WorkerResumed { worker } => {
-                tracing::warn!(%device, %worker, "a worker that had stalled goes on");
-                shared.update(|snapshot| _ = snapshot.stalled.remove(&(device.0, worker.0)));
+                tracing::warn!(device = place, %worker, "a worker that had stalled goes on");
+                shared.update(|snapshot| _ = snapshot.stalled.remove(&(place, worker.0)));
             }
             _ => {}
         }
@@ -467,6 +477,14 @@ impl Agent {
         progress
     }
 
+    /// The counters of every worker, by the device's place in the configuration.
+    fn counters(&self) -> Vec<Vec<WorkerCounters>> {
+        let places = self.places.iter().max().map_or(0, |last| last + 1);
+        let mut counters = vec![Vec::new(); places];
+        self.places.iter().zip(&self.pumps).for_each(|(&place, pump)| counters[place] = pump.counters());
+        counters
+    }
+
     /// Shows the loop's state to the health port and to the next renewal.
     fn show(&mut self) {
         let now = self.env.now();
@@ -476,7 +494,7 @@ impl Agent {
         self.shown_at = now;
         self.unshown = false;
         let ledger = self.proto.ledger();
-        let devices: Vec<_> = self.pumps.iter().map(Pump::counters).collect();
+        let devices = self.counters();
         let is_client = |link: &&Link| matches!(link.peer, PeerIdentity::Client { .. });
         let links_client = self.links.values().filter(is_client).count() as u64;
         let links_node = self.links.len() as u64 - links_client;
@@ -524,6 +542,10 @@ impl Agent {
         let stuck = self.stop_devices().await;
         let stopped_at = self.env.now();
         self.shared.turned(stopped_at.as_ns());
+        if let Ended::DeviceLost(lost) = &mut ended {
+            // Others may have gone meanwhile.
+            *lost = self.lost();
+        }
         if let (Some(index), false) = (stuck, matches!(ended, Ended::Stopped)) {
             ended = Ended::Failed(NodeError::DeviceFailed { index: index.0 });
         }
@@ -586,7 +608,7 @@ impl Agent {
     fn settle_accounts(&mut self) {
         let reported = self.proto.abandon(LostReason::SenderFenced);
         let ledger = self.proto.ledger();
-        let devices: Vec<_> = self.pumps.iter().map(Pump::counters).collect();
+        let devices = self.counters();
         let mut held = 0;
         self.shared.update(|snapshot| {
             held = snapshot.past.bury(&ledger, &devices);

@@ -201,6 +201,12 @@ impl Devices {
         report::types(&self.types).into_iter().filter(runs).collect()
     }
 
+    /// The places in the configuration of the devices that run, by index.
+    #[must_use]
+    pub fn places(&self) -> Vec<usize> {
+        self.running.iter().map(|&(at, _)| at).collect()
+    }
+
     /// A running device was lost. `false` if it was a part of this process, which then cannot go on.
     pub fn lost(&mut self, index: DeviceIndex) -> bool {
         let Some((at, Some(witness))) = self.running.get(usize::from(index.0)) else { return false };

@@ -193,7 +193,7 @@ fn workers(page: &Page, snapshot: &Snapshot) -> Result<()> {
         page.gauge("ringfleet_worker_stalled", "1: it does not come back from a round", &["device", "worker"])?;
     for (at, workers) in snapshot.devices.iter().enumerate() {
         for worker in 0..workers.len() {
-            let is = snapshot.stalled.iter().any(|&(d, w)| (usize::from(d), usize::from(w)) == (at, worker));
+            let is = snapshot.stalled.iter().any(|&(d, w)| (d, usize::from(w)) == (at, worker));
             stalled.with_label_values(&[at.to_string(), worker.to_string()]).set(i64::from(is));
         }
     }

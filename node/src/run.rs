@@ -272,9 +272,11 @@ impl Node {
                 Ended::Stopped => return Ok(()),
                 Ended::Failed(error) => return Err(error),
                 // Its incarnation has left, so that its shards were placed anew: the loss of a device is the loss of its incarnation.
-                Ended::DeviceLost(index) => {
-                    if !self.devices.lost(index) {
-                        return Err(NodeError::DeviceFailed { index: index.0 });
+                Ended::DeviceLost(lost) => {
+                    for index in lost {
+                        if !self.devices.lost(index) {
+                            return Err(NodeError::DeviceFailed { index: index.0 });
+                        }
                     }
                     let health = self.devices.health();
                     self.shared.update(|snapshot| {
@@ -343,6 +345,7 @@ impl Node {
         let (dialler, link_events) = Links::new(&self.env, self.endpoint.clone(), links_config);
         let protos = started.iter().map(|device| device.proto).collect();
         let pumps = self.start_pumps(started, &notify)?;
+        let places = self.devices.places();
         let proto = NodeProto::new(
             Now::new(self.env.monotonic_ns(), self.env.wall_ms()),
             self.proto_config(&membership, protos),
@@ -357,7 +360,7 @@ impl Node {
         });
         let (env, shared) = (self.env.clone(), self.shared.clone());
         let links = dialler.clone();
-        let parts = AgentParts { env, proto, dialler, link_events, pumps, membership, notify, shared };
+        let parts = AgentParts { env, proto, dialler, link_events, pumps, places, membership, notify, shared };
         Ok((Agent::new(parts), links))
     }
 

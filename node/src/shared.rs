@@ -44,7 +44,7 @@ pub struct Snapshot {
     pub links_client: u64,
     /// The agent's own counters.
     pub ledger: Ledger,
-    /// Counters of every worker, by device.
+    /// Counters of every worker, by the device's place in the configuration; none of a device that is left out.
     pub devices: Vec<Vec<WorkerCounters>>,
     /// Connections to the health port that were refused or cut.
     pub http_refused: u64,
@@ -56,8 +56,8 @@ pub struct Snapshot {
     pub actors_by_set: BTreeMap<String, u64>,
     /// What the incarnations before this one counted.
     pub past: Past,
-    /// Workers that do not come back from a round, by device and worker.
-    pub stalled: BTreeSet<(u16, u16)>,
+    /// Workers that do not come back from a round, by the device's place in the configuration and by worker.
+    pub stalled: BTreeSet<(usize, u16)>,
     /// This incarnation is ending: the node stops its devices and leaves.
     pub leaving: bool,
     /// Incarnations that this process has been before: it was fenced so many times.
@@ -71,7 +71,7 @@ pub struct Snapshot {
 pub struct Past {
     /// The agents' counters.
     pub ledger: Ledger,
-    /// The workers' counters, by device; the process has the same devices in each incarnation.
+    /// The workers' counters, by the device's place in the configuration.
     pub devices: Vec<Vec<WorkerCounters>>,
 }
 
@@ -307,6 +307,17 @@ mod tests {
         let took = Ledger { egress_in: 3, replies_out: 3, ..Ledger::default() };
         past.bury(&took, &[]);
         assert_eq!(sum(&past), (3, 3), "also where no counter was ever read");
+    }
+
+    #[test]
+    fn counters_of_a_device_stay_its_own_while_another_one_is_left_out() {
+        let handled = |handled| vec![WorkerCounters { handled, ..WorkerCounters::default() }];
+        let mut snapshot = Snapshot::default();
+        snapshot.past.bury(&Ledger::default(), &[handled(5), handled(7)]);
+        // The first is suspect: nothing of it runs.
+        snapshot.devices = vec![Vec::new(), handled(10)];
+        let total: Vec<u64> = snapshot.devices_total().iter().map(|device| device[0].handled).collect();
+        assert_eq!(total, [5, 17]);
     }
 
     #[test]
