@@ -112,6 +112,10 @@ pub struct Agent {
     ingress: Vec<Envelope>,
     events: Vec<DeviceEvent>,
     spares: Vec<Vec<u8>>,
+    /// Links that have data frames, in this turn.
+    with_data: Vec<LinkId>,
+    /// What the next renewal says.
+    load: Load,
     shown_at: Instant,
     /// Something has happened since.
     unshown: bool,
@@ -168,6 +172,8 @@ impl Agent {
             ingress: Vec::new(),
             events: Vec::new(),
             spares: Vec::new(),
+            with_data: Vec::new(),
+            load: Load::default(),
             shown_at,
             unshown: true,
             faults: Faults::default(),
@@ -317,8 +323,9 @@ impl Agent {
 
     fn take_frames(&mut self, now: Now) -> bool {
         let mut progress = false;
-        let ids: Vec<LinkId> = self.links.keys().copied().collect();
-        for id in ids {
+        let mut with_data = std::mem::take(&mut self.with_data);
+        with_data.extend(self.links.iter().filter(|(_, link)| !link.data.is_empty()).map(|(&id, _)| id));
+        for id in with_data.drain(..) {
             for _ in 0..FRAMES_PER_TURN {
                 if !self.proto.can_read_data(now, id) {
                     break;
@@ -328,6 +335,7 @@ impl Agent {
                 progress = true;
             }
         }
+        self.with_data = with_data;
         progress
     }
 
@@ -495,6 +503,15 @@ impl Agent {
         self.unshown = false;
         let ledger = self.proto.ledger();
         let devices = self.counters();
+        let mut workers = WorkerCounters::default();
+        devices.iter().flatten().for_each(|worker| workers.add(worker));
+        self.load = Load {
+            actors: workers.actors_now,
+            handled: workers.handled,
+            in_flight: u64::try_from(workers.in_flight()).unwrap_or(0) + ledger.outbound_now + ledger.pending_now,
+            dead_lettered: workers.dead_total() + ledger.dead_total(),
+            memory_used_bytes: 0,
+        };
         let is_client = |link: &&Link| matches!(link.peer, PeerIdentity::Client { .. });
         let links_client = self.links.values().filter(is_client).count() as u64;
         let links_node = self.links.len() as u64 - links_client;
@@ -516,18 +533,9 @@ impl Agent {
         self.report();
     }
 
+    /// Tells the next renewal.
     fn report(&self) {
-        let snapshot = self.shared.snapshot();
-        let workers = snapshot.workers();
-        let in_flight = u64::try_from(workers.in_flight()).unwrap_or(0);
-        let load = Load {
-            actors: workers.actors_now,
-            handled: workers.handled,
-            in_flight: in_flight + snapshot.ledger.outbound_now + snapshot.ledger.pending_now,
-            dead_lettered: workers.dead_total() + snapshot.ledger.dead_total(),
-            memory_used_bytes: 0,
-        };
-        self.membership.report.send_replace(Report { applied_index: self.applied_index, load });
+        self.membership.report.send_replace(Report { applied_index: self.applied_index, load: self.load });
     }
 
     /// Ends links, then devices, and only when nothing of this node executes any more tells the coordinator that it leaves (C2).

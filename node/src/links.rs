@@ -92,7 +92,12 @@ impl Link {
     /// Moves written buffers to `into`, for reuse.
     pub fn take_spares(&self, into: &mut Vec<Vec<u8>>) {
         for writer in &self.writers {
-            into.append(&mut writer.lock().spares);
+            // The loop asks in every turn: no lock, and no write, where nothing was written.
+            if writer.written.load(Ordering::Relaxed) {
+                // Before the lock: what is written after it says so again.
+                writer.written.store(false, Ordering::Relaxed);
+                into.append(&mut writer.lock().spares);
+            }
         }
     }
 
@@ -116,6 +121,8 @@ struct WriteQueue {
     queued: Mutex<Queued>,
     notify: Notify,
     waiting: AtomicBool,
+    /// Frames have been written since the spares were taken.
+    written: AtomicBool,
 }
 
 impl WriteQueue {
@@ -169,6 +176,8 @@ impl WriteQueue {
                     queued.spares.push(frame);
                 }
             }
+            drop(queued);
+            self.written.store(true, Ordering::Relaxed);
         }
     }
 }
