@@ -237,10 +237,13 @@ impl Coordinators {
 
     async fn dial(&self, addr: &str, deadline: Instant) -> Result<Connection, String> {
         let limit = deadline.saturating_since(self.env.now()).min(DIAL_LIMIT);
-        let resolved = self.env.timeout(limit, self.env.resolve(addr)).await;
+        let deadline = self.env.now() + limit;
+        let resolved = self.env.timeout_at(deadline, self.env.resolve(addr)).await;
         let resolved = resolved.map_err(|_| format!("resolving {addr}: no answer within {limit:?}"))?;
         let resolved = resolved.map_err(|error| format!("resolving {addr}: {error}"))?;
         let first = resolved.first().ok_or_else(|| format!("resolving {addr}: no address"))?;
+        // What is left of the one limit.
+        let limit = deadline.saturating_since(self.env.now());
         self.endpoint
             .connect(*first, Alpn::Control, Expect::role(Role::Coordinator), limit)
             .await

@@ -279,12 +279,14 @@ impl Links {
     async fn connect(&self, node: NodeId, incarnation: Incarnation, addr: &str) -> Result<(), String> {
         let inner = &self.inner;
         let name = self.member_name(incarnation).ok_or("the node is not in the view")?;
-        let resolved = inner.env.timeout(DIAL_LIMIT, inner.env.resolve(addr)).await;
+        let deadline = inner.env.now() + DIAL_LIMIT;
+        let resolved = inner.env.timeout_at(deadline, inner.env.resolve(addr)).await;
         let resolved = resolved.map_err(|_| "its name is not resolved in time")?.map_err(|error| error.to_string())?;
         let addr = *resolved.first().ok_or("no address")?;
         let expect = Expect::named(Role::Node, &name);
+        let left = deadline.saturating_since(inner.env.now());
         let connection =
-            inner.endpoint.connect(addr, Alpn::Data, expect, DIAL_LIMIT).await.map_err(|error| error.to_string())?;
+            inner.endpoint.connect(addr, Alpn::Data, expect, left).await.map_err(|error| error.to_string())?;
         let lanes = connection.open_lanes(HANDSHAKE_LIMIT).await.map_err(|error| error.to_string());
         let shaken = match lanes {
             Ok(lanes) => {

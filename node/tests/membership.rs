@@ -3,6 +3,8 @@
 mod common;
 
 use std::{
+    io,
+    net::{SocketAddr, TcpListener, UdpSocket},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +14,7 @@ use std::{
 
 use common::{Answer, Cluster, Coordinator, LONG, run};
 use ringfleet_abi::{DeviceIndex, SessionId};
-use ringfleet_env::Env;
+use ringfleet_env::{BoxFuture, Env, EnvParts, Net, UdpBinding};
 use ringfleet_link::Role;
 use ringfleet_node::{
     coordinators::Coordinators,
@@ -176,6 +178,54 @@ fn a_leader_without_a_quorum_is_left() {
         let leader = Coordinator::start(&cluster, "c2", |request| async move { leads(&request, 1) });
         let mut member = join(&env, &cluster, &[&lonely, &leader]);
         leased(&env, &mut member).await;
+    });
+}
+
+/// The system's sockets, behind a name service that takes its time.
+#[derive(Debug)]
+struct SlowNames {
+    env: Env,
+    takes: Duration,
+}
+
+impl Net for SlowNames {
+    fn bind_udp(&self, addr: SocketAddr) -> io::Result<UdpBinding> {
+        self.env.bind_udp(addr)
+    }
+
+    fn listen_tcp(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        self.env.listen_tcp(addr)
+    }
+
+    fn resolve(&self, host_port: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let (env, takes) = (self.env.clone(), self.takes);
+        Box::pin(async move {
+            env.sleep(takes).await;
+            env.resolve(&host_port).await
+        })
+    }
+}
+
+#[test]
+fn resolving_and_dialling_share_one_limit() {
+    const LIMIT: Duration = Duration::from_millis(700);
+    const RESOLVING: Duration = Duration::from_millis(500);
+    run(2, async |env| {
+        let net = Arc::new(SlowNames { env: env.clone(), takes: RESOLVING });
+        let slow = Env::new(EnvParts { net, ..env.parts().clone() });
+        let cluster = Cluster::new(&slow);
+        // Nobody answers there.
+        let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let addrs = [silent.local_addr().expect("bound").to_string()];
+        let mut fastest = Duration::MAX;
+        // A busy machine may add to one of them.
+        for _ in 0..3 {
+            let coordinators = Coordinators::new(&slow, cluster.endpoint(Role::Node, "n1"), &addrs);
+            let began = env.now();
+            coordinators.call(&NodeRequest::ReadClock, LIMIT).await.expect_err("nobody is there");
+            fastest = fastest.min(env.now() - began);
+        }
+        assert!(fastest >= LIMIT && fastest < LIMIT + RESOLVING / 2, "{fastest:?} for a limit of {LIMIT:?}");
     });
 }
 

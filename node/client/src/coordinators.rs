@@ -185,6 +185,11 @@ impl Coordinators {
             }
         };
         let left = deadline - self.env.now();
+        if left.is_zero() {
+            // A call without time would count as one that may have been executed.
+            progress.last = format!("{addr}: no time was left for the call");
+            return Try::Next(Next::Now);
+        }
         request.deadline_ms = u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1);
         let local = |what: &str, error: CodecError| Try::Final(Err(CallError::Local(format!("{what}: {error}"))));
         let bytes = match encode(request) {
@@ -235,11 +240,13 @@ impl Coordinators {
         let left = deadline - self.env.now();
         let fair = left / u32::try_from(self.addrs().len()).unwrap_or(u32::MAX);
         let limit = fair.clamp(DIAL_LIMIT_MIN.min(left), DIAL_LIMIT);
-        let resolved = self.env.timeout(limit, self.env.resolve(addr)).await;
+        let deadline = self.env.now() + limit;
+        let resolved = self.env.timeout_at(deadline, self.env.resolve(addr)).await;
         let resolved = resolved.map_err(|elapsed| Dial::Failed(format!("resolving {addr}: {elapsed}")))?;
         let resolved = resolved.map_err(|error| Dial::Failed(format!("resolving {addr}: {error}")))?;
         let first = resolved.first().ok_or_else(|| Dial::Failed(format!("resolving {addr}: no address")))?;
-        let dialled = self.endpoint.connect(*first, Alpn::Control, Expect::role(Role::Coordinator), limit).await;
+        let left = deadline.saturating_since(self.env.now());
+        let dialled = self.endpoint.connect(*first, Alpn::Control, Expect::role(Role::Coordinator), left).await;
         match dialled {
             Ok(connection) => {
                 self.lock().open.insert(addr.to_owned(), connection.clone());

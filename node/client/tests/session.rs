@@ -1,7 +1,8 @@
 //! A session against a scripted coordinator and a scripted node over real links on loopback.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,7 +13,7 @@ use ringfleet_abi::{
     Envelope, Flags, Hlc, Incarnation, LostReason, NodeId, SessionId, SetId, ShardId, ShardIndex, Verdict,
 };
 use ringfleet_client::{AskError, CallError, Client, ClientConfig, RefusedReason, Tell, TellError, UnknownReason};
-use ringfleet_env::{Env, TaskHandle};
+use ringfleet_env::{BoxFuture, Env, EnvParts, Net, TaskHandle, UdpBinding};
 use ringfleet_link::{Alpn, ClusterCa, Connection, Endpoint, LinkConfig, Role, RoleSet, Validity};
 use ringfleet_proto::control::{
     AdminAnswer, AdminReply, AdminRequest, AdminVerb, DeviceView, Directory, Durability, Failure, Keys, LeaderHint,
@@ -384,6 +385,54 @@ fn a_call_follows_the_leader_under_one_operation_id_and_ends_by_its_deadline() {
         let unreachable = alone.call(AdminVerb::Status, limit).await.expect_err("nobody");
         assert!(matches!(unreachable, CallError::Unreachable { .. }), "{unreachable}");
         assert!(env.now() - started < LIMIT, "both ended by their deadlines");
+    });
+}
+
+/// The system's sockets, behind a name service that takes its time.
+#[derive(Debug)]
+struct SlowNames {
+    env: Env,
+    takes: Duration,
+}
+
+impl Net for SlowNames {
+    fn bind_udp(&self, addr: SocketAddr) -> io::Result<UdpBinding> {
+        self.env.bind_udp(addr)
+    }
+
+    fn listen_tcp(&self, addr: SocketAddr) -> io::Result<TcpListener> {
+        self.env.listen_tcp(addr)
+    }
+
+    fn resolve(&self, host_port: String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> {
+        let (env, takes) = (self.env.clone(), self.takes);
+        Box::pin(async move {
+            env.sleep(takes).await;
+            env.resolve(&host_port).await
+        })
+    }
+}
+
+#[test]
+fn a_call_keeps_its_deadline_where_names_are_resolved_slowly() {
+    const LIMIT: Duration = Duration::from_millis(550);
+    const RESOLVING: Duration = Duration::from_millis(400);
+    run(|env| async move {
+        let net = Arc::new(SlowNames { env: env.clone(), takes: RESOLVING });
+        let slow = Env::new(EnvParts { net, ..env.parts().clone() });
+        let fake = Fake::new(&slow);
+        // Nobody answers there.
+        let silent = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        let mut fastest = Duration::MAX;
+        // A busy machine may add to one of them.
+        for _ in 0..3 {
+            let client = fake.client(vec![silent.local_addr().expect("bound").to_string()], 8);
+            let began = env.now();
+            let ended = client.call(AdminVerb::Delete { set: "x".to_owned() }, LIMIT).await.expect_err("nobody");
+            assert!(matches!(ended, CallError::Unreachable { .. }), "C4: nothing was sent: {ended}");
+            fastest = fastest.min(env.now() - began);
+        }
+        assert!(fastest < LIMIT + RESOLVING / 2, "{fastest:?} for a limit of {LIMIT:?}");
     });
 }
 
