@@ -35,7 +35,7 @@ use crate::session::{Counters, Reply, SetRoute, Shared};
 const WATCH_WAIT: Duration = Duration::from_secs(2);
 /// Added to a long poll before it counts as lost.
 const WATCH_MARGIN: Duration = Duration::from_secs(1);
-/// Between two long polls when one failed.
+/// Between two long polls when one failed, and between their beginnings when one brought nothing new.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
 /// The first pause before a node is dialled again; each further one in a row is twice as long.
 const REDIAL_FIRST: Duration = Duration::from_millis(20);
@@ -161,15 +161,17 @@ fn watch(env: &Env, coordinators: Coordinators, mut have_index: u64, to: mpsc::S
     let follow = async move {
         let wait_ms = u32::try_from(WATCH_WAIT.as_millis()).unwrap_or(u32::MAX);
         loop {
+            let asked = inner.now();
             let verb = AdminVerb::Directory { have_index, wait_ms };
             match coordinators.call(verb, WATCH_WAIT + WATCH_MARGIN).await {
-                Ok(AdminAnswer::Directory(directory)) => {
-                    have_index = have_index.max(directory.index);
+                Ok(AdminAnswer::Directory(directory)) if directory.index > have_index => {
+                    have_index = directory.index;
                     if to.send(Input::Directory(directory)).await.is_err() {
                         return;
                     }
                 }
-                Ok(_) => {}
+                // Usually long past; a coordinator that does not wait is not asked all the time (C9).
+                Ok(_) => inner.sleep_until(asked + WATCH_PAUSE).await,
                 Err(error) => {
                     tracing::debug!(%error, "the directory cannot be followed");
                     inner.sleep(WATCH_PAUSE).await;

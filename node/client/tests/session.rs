@@ -640,6 +640,35 @@ fn asks_that_are_taken_back_while_acknowledgements_come_take_nothing_else_back()
 }
 
 #[test]
+fn a_coordinator_that_does_not_wait_is_not_asked_for_the_directory_all_the_time() {
+    const POLLS: usize = 6;
+    run(|env| async move {
+        let mut fake = Fake::new(&env);
+        let node = fake.node();
+        let directory = directory(&node);
+        let (asked, clock): (Arc<Mutex<Vec<_>>>, _) = (Arc::default(), env.clone());
+        let seen = asked.clone();
+        let addr = fake.coordinator("c1", move |request| {
+            AdminReply::Answer(match request.verb {
+                AdminVerb::OpenSession => AdminAnswer::Session { session: SESSION.0 },
+                // At once, though there is nothing younger.
+                AdminVerb::Directory { .. } => {
+                    seen.lock().expect("lock").push(clock.now());
+                    AdminAnswer::Directory(directory.clone())
+                }
+                other => panic!("not asked for here: {other:?}"),
+            })
+        });
+        let _session = fake.client(vec![addr], 64).session(LIMIT).await.expect("a session");
+        until(&env, "some polls", || asked.lock().expect("lock").len() > POLLS).await;
+        let asked = asked.lock().expect("lock").clone();
+        // The first asks for the directory itself.
+        let took = asked[POLLS] - asked[1];
+        assert!(took > Duration::from_millis(50) * (POLLS as u32 - 1), "C9: {POLLS} polls within {took:?}");
+    });
+}
+
+#[test]
 fn a_lost_channel_is_reported_and_the_session_goes_on() {
     run(|env| async move {
         let mut fake = Fake::new(&env);
