@@ -255,8 +255,8 @@ fn view_and_lease_follow_when_the_leader_falls_silent() {
         let killed_at = env.now();
         env.timeout(LONG, member.view.wait_for(has(2))).await.expect("in time").expect("a view");
         let took = env.now().saturating_since(killed_at);
-        // 1.25 s by the constants; the rest is for a busy machine. The long poll alone would take 12 s.
-        assert!(took < Duration::from_millis(2_500), "{took:?} without views");
+        // 1.25 s by the constants, more on a busy machine. A long poll that waits for the dead leader to the end takes 12 s.
+        assert!(took < Duration::from_secs(6), "{took:?} without views");
         member.lease.borrow_and_update();
         leased(&env, &mut member).await;
     });
