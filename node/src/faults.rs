@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use ringfleet_abi::ActorId;
 use ringfleet_actor::Fault;
 
-/// Faults that are told apart. User codes are whatever actors choose; beyond the bound they count as `user` (C9).
+/// Faults that are told apart. User codes are whatever actors choose; beyond the bound they count as `other` (C9).
 pub const FAULTS_MAX: usize = 256;
 
 /// Failures by fault.

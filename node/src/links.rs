@@ -11,6 +11,8 @@
 //! * A peer that does not read what it is sent is closed once `WRITE_BYTES_MAX` wait for it (C9).
 //! * There are at most [`NODE_LINKS_MAX`] links that nodes have made and [`LinksConfig::clients_max`] of clients; one more is refused with
 //!   the reason, and counted (C9). Each session has one link to a node at a time, so this bounds the sessions that talk to it, too.
+//!   A link whose peer has gone without a word keeps its place until that is noticed, by the idle timeout or by the session's next link,
+//!   which replaces it: a session that dials anew has two for a moment, and at the bound it is refused until the idle timeout.
 //! * C11: who is at the other end is what its certificate says; its `Hello` must say the same, in the view's words for a node (name and
 //!   incarnation), in the coordinator's for a client (who opened the session).
 

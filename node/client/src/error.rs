@@ -57,7 +57,7 @@ pub enum CallError {
 /// Why a tell was not taken.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TellError {
-    /// The set is not in the directory, also after it was fetched again.
+    /// The set is not in the directory, also after a moment's wait for a younger one.
     #[error("no set {set} is known to the cluster")]
     NoSuchSet {
         /// The set.

@@ -105,11 +105,6 @@ impl Connection {
         Arc::ptr_eq(&self.about, &other.about)
     }
 
-    /// The measured round trip time.
-    pub fn rtt(&self) -> Duration {
-        self.inner.rtt()
-    }
-
     /// What it did so far.
     pub fn stats(&self) -> LinkStats {
         let stats = self.inner.stats();

@@ -155,14 +155,6 @@ impl FrameSender {
         self.flush().await
     }
 
-    /// Sends many frames with one write.
-    pub async fn send_all<'a>(&mut self, frames: impl IntoIterator<Item = &'a [u8]>) -> Result<(), FrameError> {
-        for frame in frames {
-            self.queue(frame)?;
-        }
-        self.flush().await
-    }
-
     /// Sends what is queued and says that no more frames come.
     pub async fn finish(&mut self) -> Result<(), FrameError> {
         self.flush().await?;

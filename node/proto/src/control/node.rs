@@ -10,7 +10,8 @@
 //! A node computes the end of its lease from its own monotonic clock when it SENT the renewal, plus `lease_ms`: the
 //! leader starts counting later, so the leader's end is never before the node's (C2).
 //!
-//! **Devices (C2, C3, C10).** A device is lost by itself when its process or its memory is gone and the node is not. Its shards are placed
+//! **Devices (C2, C3, C10).** (What coordinators take. No agent reports a device yet: one that loses a device leaves with its whole
+//! incarnation and joins as a new one.) A device is lost by itself when its process or its memory is gone and the node is not. Its shards are placed
 //! elsewhere, at their next epochs, empty; the node's other devices keep theirs. Starts of a device within one incarnation are its
 //! *generations*, from 1 with the join:
 //!
