@@ -1,13 +1,16 @@
 //! Devices in processes of their own: killed under a running cluster, suspect, cleared.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use ringfleet::http;
 use ringfleet::local::Signal;
-use ringfleet_actors::counter::{Count, Counter, Read};
+use ringfleet_actors::counter::{Add, Count, Counter, Read};
 use ringfleet_client::Session;
+use ringfleet_env::TaskEnd;
 use ringfleet_proto::control::Keys;
 use ringfleet_tests::cluster::{PATIENCE, TestCluster};
 
@@ -16,16 +19,22 @@ use crate::support::{BINARY, Streams, run};
 /// Counters that are asked.
 const COUNTERS: u64 = 50;
 
-/// The device process of a node.
-fn device_of(cluster: &TestCluster, node: &str) -> Result<i32> {
+/// The device processes of a node.
+fn devices_of(cluster: &TestCluster, node: &str) -> Result<Vec<i32>> {
     let agent = cluster.local.process(node).map_err(anyhow::Error::msg)?.pid.context("the agent runs")?;
+    let mut devices = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{agent}/task"))?.flatten() {
         let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
-        if let Some(child) = children.split_whitespace().next() {
-            return Ok(child.parse()?);
+        for child in children.split_whitespace() {
+            devices.push(child.parse()?);
         }
     }
-    anyhow::bail!("agent {agent} has no device process")
+    Ok(devices)
+}
+
+/// The device process of a node that has one.
+fn device_of(cluster: &TestCluster, node: &str) -> Result<i32> {
+    devices_of(cluster, node)?.first().copied().with_context(|| format!("node {node} has no device process"))
 }
 
 fn kill(pid: i32) -> Result<()> {
@@ -61,6 +70,48 @@ fn actors_in_device_processes_keep_order_and_lose_nothing() {
         streams.check(&cluster).await?;
         let sum = cluster.conserved().await?;
         ensure!(sum.dead_lettered == 0 && sum.lost == 0, "{sum:?}");
+        cluster.stop().await
+    });
+}
+
+#[test]
+fn devices_that_are_killed_under_load_each_count_as_lost_and_the_sum_is_exact_afterwards() {
+    run(async |env| -> Result<()> {
+        let cluster = TestCluster::start(&env, BINARY, |config| {
+            (config.coordinators, config.nodes) = (1, 2);
+            config.devices = vec!["process:cpu:1+process:cpu:1".to_owned(), "process:cpu:1".to_owned()];
+        })
+        .await?;
+        cluster.apply("counter", Keys::Dense { count: COUNTERS }, 12).await?;
+        let session = cluster.session().await?;
+        all_answer(&cluster, &session).await?;
+
+        let (telling, stop) = (session.clone(), Arc::new(AtomicBool::new(false)));
+        let stopped = stop.clone();
+        let teller = env.spawn("teller", async move {
+            for number in 0.. {
+                let told = telling.tell_to(Counter::at(number % COUNTERS), &Add { amount: 1 }).await;
+                assert!(told.is_ok(), "{told:?}");
+                if stopped.load(Ordering::Relaxed) {
+                    break;
+                }
+            }
+        });
+        cluster.until("a load", async || Ok(session.counters().acked > 10_000)).await?;
+        let devices = devices_of(&cluster, "n1")?;
+        ensure!(devices.len() == 2, "{devices:?}");
+        devices.into_iter().try_for_each(kill)?;
+        cluster
+            .until("both losses are counted", async || Ok(cluster.metric("ringfleet_device_lost_total").await? == 2))
+            .await?;
+        cluster.until("the node is ready again", async || Ok(ready(&cluster, "n1").await.is_ok())).await?;
+        stop.store(true, Ordering::Relaxed);
+        ensure!(teller.await == TaskEnd::Completed);
+        all_answer(&cluster, &session).await?;
+        // What the killed devices had is reported lost: that is what happened.
+        let _ = session.flush().await;
+        let sum = cluster.conserved().await?;
+        ensure!(sum.handled > 10_000, "{sum:?}");
         cluster.stop().await
     });
 }
