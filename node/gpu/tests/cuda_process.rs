@@ -2,14 +2,14 @@
 //! `RINGFLEET_REQUIRE_GPU=1` they fail then. The device processes are this test's executable, started again with a variable set.
 #![cfg(target_os = "linux")]
 
-use std::fs;
-use std::io::{BufRead, BufReader};
+mod common;
+
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::processes::*;
 use ringfleet_abi::hash::fnv1a32;
 use ringfleet_abi::{
     ActorId, Control, Envelope, Epoch, Flags, KeySpace, RestartMode, RouteTarget, SessionId, SetId, ShardId,
@@ -22,12 +22,9 @@ use ringfleet_env::{Clock, SystemClock};
 use ringfleet_gpu::Device;
 use ringfleet_gpu::cuda::look::look;
 use ringfleet_gpu::cuda::port;
-use ringfleet_gpu::process::shared::SharedMap;
 use ringfleet_gpu::process::{GpuConfig, Launch, ProcessDevice, Role, Wanted, serve};
 use rustix::process::{Pid, Signal, kill_process};
 
-const WAIT_NS: u64 = 60_000_000_000;
-const PART: &str = "RINGFLEET_TEST_PART";
 const SET: SetId = SetId(3);
 
 fn types() -> Vec<&'static TypeDescriptor> {
@@ -69,35 +66,15 @@ fn as_a_started_process() {
     std::process::exit(0);
 }
 
-fn launch(part: &str) -> Launch {
-    Launch {
-        program: std::env::current_exe().expect("the executable"),
-        args: ["--exact", "as_a_started_process", "--nocapture"].map(Into::into).into(),
-        env: vec![(PART.into(), part.into()), ("CUDA_MODULE_LOADING".into(), "EAGER".into())],
-        limit: Duration::from_secs(60),
-    }
+fn a_launch(part: &str) -> Launch {
+    let mut launch = launch(part, Duration::from_secs(60));
+    launch.env.push(("CUDA_MODULE_LOADING".into(), "EAGER".into()));
+    launch
 }
 
 fn start() -> ProcessDevice {
     let wanted = Wanted::Gpu(GpuConfig { arena_bytes: Some(256 << 20), ..GpuConfig::DEFAULT });
-    ProcessDevice::start(launch("device"), &wanted, &types(), Arc::new(SystemClock)).expect("a device process")
-}
-
-fn lease(device: &mut ProcessDevice, ms: u64) {
-    let deadline_ns = SystemClock.monotonic_ns() + ms * 1_000_000;
-    device.submit(Control::Lease { deadline_ns }).expect("always taken");
-}
-
-fn wait<T>(device: &mut ProcessDevice, what: &str, mut done: impl FnMut(&mut ProcessDevice) -> Option<T>) -> T {
-    let until_ns = SystemClock.monotonic_ns() + WAIT_NS;
-    loop {
-        if let Some(value) = done(device) {
-            return value;
-        }
-        let now = SystemClock.monotonic_ns();
-        assert!(now < until_ns, "waited too long for {what}: {:?} {:?}", device.why_lost(), device.total());
-        std::hint::spin_loop();
-    }
+    ProcessDevice::start(a_launch("device"), &wanted, &types(), Arc::new(SystemClock)).expect("a device process")
 }
 
 fn await_statuses(device: &mut ProcessDevice, what: &str, mut count: u32, wanted: impl Fn(&Status) -> bool) {
@@ -191,14 +168,8 @@ fn a_killed_gpu_process_is_noticed_within_50_ms_and_back_within_2_s() {
     }
 }
 
-/// Descriptors and threads of this process.
-fn held() -> (usize, usize) {
-    let count = |folder: &str| fs::read_dir(folder).expect("a folder").count();
-    (count("/proc/self/fd"), count("/proc/self/task"))
-}
-
 fn be_an_agent() {
-    match std::env::var("RINGFLEET_TEST_AGENT").expect("what to do").as_str() {
+    match agents_task().as_str() {
         "start-and-stop" => {
             let rounds: u32 = std::env::var("RINGFLEET_TEST_STARTS").map_or(10, |text| text.parse().expect("a number"));
             let round = || {
@@ -226,52 +197,9 @@ fn be_an_agent() {
                 rest.is_empty().then_some(())
             });
             println!("\nshape {}", serde_json::to_string(&device.shape()).expect("text"));
-            wait(&mut device, "nothing, until it is killed", |device| -> Option<()> {
-                lease(device, 300);
-                while device.poll_status().is_some() {}
-                std::thread::park_timeout(Duration::from_millis(20));
-                None
-            });
+            renew_until_killed(&mut device);
         }
         other => panic!("no agent does {other}"),
-    }
-}
-
-/// A test agent. Killed when dropped.
-struct TestAgent {
-    child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
-}
-
-impl TestAgent {
-    fn start(what: &str) -> Self {
-        let launch = launch("agent");
-        let mut child = Command::new(launch.program)
-            .args(launch.args)
-            .envs(launch.env)
-            .env("RINGFLEET_TEST_AGENT", what)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("an agent");
-        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        Self { child, lines }
-    }
-
-    fn says(&mut self, word: &str) -> String {
-        loop {
-            let line = self.lines.next().expect("the agent says it").expect("a line");
-            if let Some(rest) = line.strip_prefix(word) {
-                return rest.trim().to_owned();
-            }
-        }
-    }
-}
-
-impl Drop for TestAgent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -280,24 +208,10 @@ fn starts_and_stops_of_gpu_processes_leak_nothing() {
     if !has_gpu() {
         return;
     }
-    let mut agent = TestAgent::start("start-and-stop");
+    let mut agent = TestAgent::start(a_launch("agent"), "start-and-stop");
     let held = agent.says("held");
     println!("{held}");
     assert_eq!(agent.says("verdict"), "true", "{held}");
-}
-
-/// Waits for a copy of the counters that was made after this call.
-fn handled(map: &SharedMap) -> u64 {
-    let until_ns = SystemClock.monotonic_ns() + WAIT_NS;
-    for ask in [false, true] {
-        if ask {
-            map.ask_counters();
-        }
-        while map.counters_are_old() {
-            assert!(SystemClock.monotonic_ns() < until_ns, "nobody copies counters");
-        }
-    }
-    (0..map.shape().workers).map(|worker| map.read_counters(WorkerIndex(worker)).handled).sum()
 }
 
 #[test]
@@ -305,37 +219,24 @@ fn a_stopped_agents_gpu_is_quiet_when_the_lease_is_over() {
     if !has_gpu() {
         return;
     }
-    let mut agent = TestAgent::start("lease");
+    let mut agent = TestAgent::start(a_launch("agent"), "lease");
     let shape = serde_json::from_str(&agent.says("shape")).expect("a shape");
-    let folder = format!("/proc/{}/fd", agent.child.id());
-    let memory = fs::read_dir(folder)
-        .expect("its descriptors")
-        .flatten()
-        .find(|entry| fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains("ringfleet-device")));
-    let path = memory.expect("the shared memory").path();
-    let file = fs::File::options().read(true).write(true).open(path).expect("opened");
-    let map = SharedMap::adopt(file.into(), shape).expect("mapped");
-    let first = handled(&map);
-    assert!(handled(&map) > first, "nothing moves");
-    kill_process(Pid::from_child(&agent.child), Signal::STOP).expect("the agent lives");
-    let (mut deadline_ns, mut since_ns) = (port::lease_deadline(&map), SystemClock.monotonic_ns());
-    while SystemClock.monotonic_ns() - since_ns < 60_000_000 {
-        if port::lease_deadline(&map) != deadline_ns {
-            (deadline_ns, since_ns) = (port::lease_deadline(&map), SystemClock.monotonic_ns());
-        }
-    }
-    let running = handled(&map);
+    let spy = Spy::on(agent.id(), shape);
+    let first = spy.handled();
+    assert!(spy.handled() > first, "nothing moves");
+    agent.signal(Signal::STOP);
+    let deadline_ns = spy.last_deadline_ns();
+    let running = spy.handled();
     // Deadline and clock are the device's own.
-    let until = |device_ns: u64| while port::device_ns(&map) < device_ns {};
-    assert!(port::device_ns(&map) < deadline_ns, "too late to see the device before the deadline");
-    until(deadline_ns + 10_000_000);
-    let at_the_end = handled(&map);
-    until(deadline_ns + 200_000_000);
+    assert!(port::device_ns(&*spy.map) < deadline_ns, "too late to see the device before the deadline");
+    spy.await_device_ns(deadline_ns + 10_000_000);
+    let at_the_end = spy.handled();
+    spy.await_device_ns(deadline_ns + 200_000_000);
     println!(
         "{} messages between two looks before the deadline, {} after it",
         at_the_end - running,
-        handled(&map) - at_the_end
+        spy.handled() - at_the_end
     );
     assert!(at_the_end > running, "it went on until the deadline");
-    assert_eq!(handled(&map), at_the_end, "it executed past the lease and 10 ms");
+    assert_eq!(spy.handled(), at_the_end, "it executed past the lease and 10 ms");
 }

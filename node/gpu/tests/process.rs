@@ -5,28 +5,21 @@
 mod common;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
-use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
+use common::processes::*;
 use common::*;
 use ringfleet_abi::{ActorId, Control, Envelope, Flags, KeySpace, RestartMode, SetId, Status, WorkerIndex};
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_actor::prelude::*;
 use ringfleet_env::{Clock, SystemClock};
-use ringfleet_gpu::cuda::port;
 use ringfleet_gpu::process::shape::Shape;
-use ringfleet_gpu::process::shared::SharedMap;
 use ringfleet_gpu::process::{Launch, LaunchError, ProcessDevice, Role, Wanted, serve};
 use ringfleet_gpu::{CpuDeviceConfig, Device};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Far longer than anything here takes, even on a busy machine.
-const WAIT_NS: u64 = 60_000_000_000;
-/// What a started executable is to be: `device`, `other-types`, `agent`.
-const PART: &str = "RINGFLEET_TEST_PART";
 const SPINNERS: SetId = SetId(9);
 
 /// Sent on and on.
@@ -70,35 +63,13 @@ fn as_a_started_process() {
     std::process::exit(0);
 }
 
-fn launch(part: &str) -> Launch {
-    Launch {
-        program: std::env::current_exe().expect("the executable"),
-        args: ["--exact", "as_a_started_process", "--nocapture"].map(Into::into).into(),
-        env: vec![(PART.into(), part.into())],
-        limit: Duration::from_secs(30),
-    }
+fn a_launch(part: &str) -> Launch {
+    launch(part, Duration::from_secs(30))
 }
 
 fn start(config: &CpuDeviceConfig) -> ProcessDevice {
     let wanted = Wanted::Cpu(config.clone());
-    ProcessDevice::start(launch("device"), &wanted, &all_types(), Arc::new(SystemClock)).expect("a device process")
-}
-
-fn lease(device: &mut ProcessDevice, ms: u64) {
-    let deadline_ns = SystemClock.monotonic_ns() + ms * 1_000_000;
-    device.submit(Control::Lease { deadline_ns }).expect("always taken");
-}
-
-/// Drives the device until the condition holds.
-fn wait<T>(device: &mut ProcessDevice, what: &str, mut done: impl FnMut(&mut ProcessDevice) -> Option<T>) -> T {
-    let until_ns = SystemClock.monotonic_ns() + WAIT_NS;
-    loop {
-        if let Some(value) = done(device) {
-            return value;
-        }
-        assert!(SystemClock.monotonic_ns() < until_ns, "waited too long for {what}: {:?}", device.why_lost());
-        std::thread::yield_now();
-    }
+    ProcessDevice::start(a_launch("device"), &wanted, &all_types(), Arc::new(SystemClock)).expect("a device process")
 }
 
 fn await_status(device: &mut ProcessDevice, wanted: Status) {
@@ -215,13 +186,11 @@ fn a_killed_device_process_is_noticed_within_50_ms_and_another_can_start() {
     assert!(fastest <= Duration::from_millis(50), "noticed after {fastest:?}");
 }
 
-/// Descriptors, threads and resident KiB of this process.
-fn held() -> (usize, usize, usize) {
-    let count = |folder: &str| fs::read_dir(folder).expect("a folder").count();
+/// Resident KiB of this process.
+fn resident_kib() -> usize {
     let status = fs::read_to_string("/proc/self/status").expect("the status");
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("memory");
-    let resident = resident.trim().trim_end_matches(" kB").parse().expect("a number");
-    (count("/proc/self/fd"), count("/proc/self/task"), resident)
+    resident.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 /// Processes whose parent this one is.
@@ -236,7 +205,7 @@ fn children() -> usize {
 
 /// In a process of its own: other tests beside it start processes, too.
 fn be_an_agent() {
-    match std::env::var("RINGFLEET_TEST_AGENT").expect("what to do").as_str() {
+    match agents_task().as_str() {
         "start-and-stop" => {
             let round = || {
                 let mut device = start(&tiny(2));
@@ -244,114 +213,29 @@ fn be_an_agent() {
                 push(&mut device, &[ask::<Counter, _>(COUNTERS, 1, 1, &Get {})], &mut Vec::new());
             };
             (0..5).for_each(|_| round());
-            let before = held();
+            let (before, kib_before) = (held(), resident_kib());
             (0..100).for_each(|_| round());
-            let after = held();
-            println!("\nheld {before:?} {after:?} children {}", children());
-            let grown = after.2.saturating_sub(before.2);
-            println!("verdict {}", (before.0, before.1) == (after.0, after.1) && grown < 4096 && children() == 0);
+            let (after, kib_after) = (held(), resident_kib());
+            println!("\nheld {before:?} {kib_before} {after:?} {kib_after} children {}", children());
+            let grown = kib_after.saturating_sub(kib_before);
+            println!("verdict {}", before == after && grown < 4096 && children() == 0);
         }
         "lease" => {
             let mut device = start(&tiny(2));
             deploy(&mut device, &[spinners()]);
             assert_eq!(device.push_ingress(&[spin(0), spin(5), spin(9)]), 3);
             println!("\npid {}", device.pid());
-            wait(&mut device, "nothing, until it is killed", |device| -> Option<()> {
-                lease(device, 300);
-                while device.poll_status().is_some() {}
-                std::thread::park_timeout(Duration::from_millis(20));
-                None
-            });
+            renew_until_killed(&mut device);
         }
         other => panic!("no agent does {other}"),
     }
 }
 
-/// A test agent. Killed when dropped.
-struct TestAgent {
-    child: Child,
-    lines: std::io::Lines<BufReader<ChildStdout>>,
-}
-
-impl TestAgent {
-    fn start(what: &str) -> Self {
-        let launch = launch("agent");
-        let mut child = Command::new(launch.program)
-            .args(launch.args)
-            .envs(launch.env)
-            .env("RINGFLEET_TEST_AGENT", what)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("an agent");
-        let lines = BufReader::new(child.stdout.take().expect("its output")).lines();
-        Self { child, lines }
-    }
-
-    fn says(&mut self, word: &str) -> String {
-        loop {
-            let line = self.lines.next().expect("the agent says it").expect("a line");
-            if let Some(rest) = line.strip_prefix(word) {
-                return rest.trim().to_owned();
-            }
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).expect("the agent lives");
-    }
-}
-
-impl Drop for TestAgent {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_hundred_starts_and_stops_leak_nothing() {
-    let mut agent = TestAgent::start("start-and-stop");
+    let mut agent = TestAgent::start(a_launch("agent"), "start-and-stop");
     let held = agent.says("held");
     assert_eq!(agent.says("verdict"), "true", "{held}");
-}
-
-/// The shared memory of an agent, seen from outside: device time, deadline and messages handled.
-struct Spy {
-    map: SharedMap,
-}
-
-impl Spy {
-    fn on(agent: &TestAgent) -> Self {
-        let folder = format!("/proc/{}/fd", agent.child.id());
-        let memory = fs::read_dir(folder).expect("its descriptors").flatten().find(|entry| {
-            fs::read_link(entry.path()).is_ok_and(|to| to.to_string_lossy().contains("ringfleet-device"))
-        });
-        let path = memory.expect("the shared memory").path();
-        let file = fs::File::options().read(true).write(true).open(path).expect("opened");
-        let map = SharedMap::adopt(file.into(), Shape::of_cpu(&tiny(2))).expect("mapped");
-        Self { map }
-    }
-
-    /// The sum over all workers, fresh.
-    fn handled(&self) -> u64 {
-        let until_ns = SystemClock.monotonic_ns() + WAIT_NS;
-        let total = |spy: &Self| (0..2).map(|worker| spy.map.read_counters(WorkerIndex(worker)).handled).sum();
-        while self.map.counters_are_old() {
-            assert!(SystemClock.monotonic_ns() < until_ns, "nobody copies counters");
-            std::thread::yield_now();
-        }
-        self.map.ask_counters();
-        while self.map.counters_are_old() {
-            assert!(SystemClock.monotonic_ns() < until_ns, "nobody copies counters");
-            std::thread::yield_now();
-        }
-        total(self)
-    }
-
-    fn deadline_ns(&self) -> u64 {
-        port::lease_deadline(&self.map)
-    }
 }
 
 fn spin_until(deadline_ns: u64) {
@@ -362,25 +246,16 @@ fn spin_until(deadline_ns: u64) {
 
 #[test]
 fn a_stopped_agents_device_is_quiet_when_the_lease_is_over() {
-    let mut agent = TestAgent::start("lease");
+    let mut agent = TestAgent::start(a_launch("agent"), "lease");
     let pid: i32 = agent.says("pid").parse().expect("a number");
-    let spy = Spy::on(&agent);
+    let spy = Spy::on(agent.id(), Shape::of_cpu(&tiny(2)));
     let first = spy.handled();
-    let until_ns = SystemClock.monotonic_ns() + WAIT_NS;
+    let deadline = Deadline::new();
     while spy.handled() <= first {
-        assert!(SystemClock.monotonic_ns() < until_ns, "nothing moves");
+        deadline.look_again("nothing moves");
     }
     agent.signal(Signal::STOP);
-    // The stop has taken effect when the word stands still; the last renewal is then a past one.
-    let mut deadline_ns = spy.deadline_ns();
-    let mut stable_since = SystemClock.monotonic_ns();
-    while SystemClock.monotonic_ns() - stable_since < 60_000_000 {
-        let now = spy.deadline_ns();
-        if now != deadline_ns {
-            (deadline_ns, stable_since) = (now, SystemClock.monotonic_ns());
-        }
-        std::thread::yield_now();
-    }
+    let deadline_ns = spy.last_deadline_ns();
     let running = spy.handled();
     assert!(SystemClock.monotonic_ns() < deadline_ns, "the machine is too slow to see the device before the deadline");
     spin_until(deadline_ns + 10_000_000);
@@ -390,16 +265,15 @@ fn a_stopped_agents_device_is_quiet_when_the_lease_is_over() {
     assert_eq!(spy.handled(), at_the_end, "it executed past the lease and 10 ms");
     // An agent that goes on renews, and the device goes on.
     agent.signal(Signal::CONT);
-    let until_ns = SystemClock.monotonic_ns() + WAIT_NS;
+    let deadline = Deadline::new();
     while spy.handled() <= at_the_end {
-        assert!(SystemClock.monotonic_ns() < until_ns, "nothing moves after the agent goes on");
+        deadline.look_again("nothing moves after the agent goes on");
     }
     // And one that is killed leaves no device process behind.
     agent.signal(Signal::KILL);
     let gone = |pid: i32| fs::read_to_string(format!("/proc/{pid}/stat")).map_or(true, |stat| stat.contains(") Z "));
     while !gone(pid) {
-        assert!(SystemClock.monotonic_ns() < until_ns, "the device process outlives its agent");
-        std::thread::yield_now();
+        deadline.look_again("the device process outlives its agent");
     }
 }
 
@@ -409,7 +283,7 @@ fn what_does_not_fit_is_refused_with_a_clear_line() {
     let try_to = |launch: Launch| {
         ProcessDevice::start(launch, &wanted, &all_types(), Arc::new(SystemClock)).expect_err("refused")
     };
-    let error = try_to(launch("other-types"));
+    let error = try_to(a_launch("other-types"));
     assert!(matches!(error, LaunchError::Mismatch(_)), "{error}");
     assert!(error.to_string().contains("has other actor types: 2 of them, this agent has 3"), "{error}");
     let other = |program: &str, args: &[&str]| Launch {
@@ -425,7 +299,7 @@ fn what_does_not_fit_is_refused_with_a_clear_line() {
     let error = try_to(other("/nowhere/ringfleet", &[]));
     assert!(error.to_string().starts_with("starting the device process: No such file"), "{error}");
     let wanted = Wanted::Cpu(CpuDeviceConfig { ring_slots: 3, ..tiny(1) });
-    let error = ProcessDevice::start(launch("device"), &wanted, &all_types(), Arc::new(SystemClock));
+    let error = ProcessDevice::start(a_launch("device"), &wanted, &all_types(), Arc::new(SystemClock));
     let error = error.expect_err("an impossible size").to_string();
     assert!(error.contains("gave up: starting the device: ") && error.contains("`ring_slots` is 3"), "{error}");
 }

@@ -1,6 +1,9 @@
 //! Actors and a rig for tests of the CPU device.
 #![allow(dead_code, missing_docs, clippy::unwrap_used, clippy::extra_unused_type_parameters)]
 
+#[cfg(target_os = "linux")]
+pub mod processes;
+
 use std::sync::Arc;
 
 use ringfleet_abi::hash::fnv1a32;
