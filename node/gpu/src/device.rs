@@ -49,8 +49,15 @@ pub trait Device: Send {
     fn ingress_worker(&self, envelope: &Envelope) -> WorkerIndex;
 
     /// Takes messages and verdicts that leave the device, in order per worker, and returns how many. Fewer than there is room for:
-    /// everything that had been published before the call was taken, by whichever worker.
+    /// everything that had been published before the call was taken, by whichever worker, unless [`Device::egress_is_behind`].
     fn poll_egress(&mut self, envelopes: &mut [Envelope]) -> usize;
+
+    /// Whether the last [`Device::poll_egress`] left something where it was although there was room: too many events wait for
+    /// [`Device::poll_status`], or the device is not believed any more. What was read of `ingress_done` before must not be acknowledged
+    /// then (C3, C4): the verdicts on it may be among what was left. Polling again at once does not help; the next round may.
+    fn egress_is_behind(&self) -> bool {
+        false
+    }
 
     /// Queues a control. Controls are carried out in the order submitted.
     ///

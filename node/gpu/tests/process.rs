@@ -1,12 +1,15 @@
 //! A device in a process of its own keeps what a device in the agent's process keeps, and its end is seen and survived. The device
 //! processes are this test's executable, started again with a variable set.
 #![cfg(target_os = "linux")]
+#![allow(unsafe_code)]
 
 mod common;
 
 use std::fs;
+use std::mem::offset_of;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use common::processes::*;
@@ -15,9 +18,11 @@ use ringfleet_abi::{ActorId, Control, Envelope, Flags, KeySpace, RestartMode, Se
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_actor::prelude::*;
 use ringfleet_env::{Clock, SystemClock};
+use ringfleet_gpu::host_memory::HostMemory;
 use ringfleet_gpu::process::shape::Shape;
 use ringfleet_gpu::process::{Launch, LaunchError, ProcessDevice, Role, Wanted, serve};
 use ringfleet_gpu::{CpuDeviceConfig, Device};
+use ringfleet_kernels::layout::HostPage;
 use rustix::process::{Pid, Signal, kill_process};
 
 const SPINNERS: SetId = SetId(9);
@@ -184,6 +189,78 @@ fn a_killed_device_process_is_noticed_within_50_ms_and_another_can_start() {
     }
     // The best of five: a machine that is busy with other things may delay any one of them.
     assert!(fastest <= Duration::from_millis(50), "noticed after {fastest:?}");
+}
+
+/// Stops the device process, so that nobody but the test writes its words.
+fn stop_process(device: &ProcessDevice) -> Spy {
+    let spy = Spy::on(device.pid() as u32, *device.shape());
+    kill_process(Pid::from_raw(device.pid()).expect("a process"), Signal::STOP).expect("stopped");
+    let deadline = Deadline::new();
+    let stat = format!("/proc/{}/stat", device.pid());
+    while !fs::read_to_string(&stat).expect("it lives").contains(") T ") {
+        deadline.look_again("the device process goes on");
+    }
+    spy
+}
+
+fn kill(device: &ProcessDevice) {
+    kill_process(Pid::from_raw(device.pid()).expect("a process"), Signal::KILL).expect("killed");
+}
+
+/// Makes the device process say that its first worker is done with so many.
+fn say_done(spy: &Spy, count: u64) {
+    // SAFETY: within the page and aligned; both sides only use atomic accesses of this size.
+    let word = unsafe { AtomicU64::from_ptr(spy.map.host_page().at(offset_of!(HostPage, ingress_done) / 8)) };
+    word.store(count, Ordering::Release);
+}
+
+#[test]
+fn a_device_that_takes_back_what_it_is_done_with_is_lost_and_its_totals_never_fall() {
+    let mut device = start(&CpuDeviceConfig { ingress_slots: 256, ..tiny(1) });
+    deploy(&mut device, &[counters(KeySpace::Dense { count: 10 })]);
+    let spy = stop_process(&device);
+    let adds: Vec<Envelope> = (0..128).map(|n| tell::<Counter, _>(COUNTERS, n % 10, &Add { amount: n })).collect();
+    assert_eq!(device.push_ingress(&adds), 128);
+    let mut totals = Vec::new();
+    for count in [100, 50, u64::MAX, 110] {
+        say_done(&spy, count);
+        totals.extend([device.ingress_done(WorkerIndex(0)), device.counters(WorkerIndex(0)).ingress_done]);
+    }
+    assert_eq!(totals, [100; 8]);
+    assert_eq!(device.push_ingress(&adds[..1]), 0);
+    await_status(&mut device, Status::WorkerLost { worker: WorkerIndex(0) });
+    let why = device.why_lost().expect("lost");
+    assert!(why.contains("a position in a ring of envelopes that cannot be"), "{why}");
+    kill(&device);
+}
+
+#[test]
+fn nothing_is_acknowledged_for_a_device_whose_verdicts_are_not_believed() {
+    let mut device = start(&CpuDeviceConfig { ingress_slots: 256, ..tiny(1) });
+    deploy(&mut device, &[counters(KeySpace::Dense { count: 10 })]);
+    let spy = stop_process(&device);
+    assert_eq!(device.push_ingress(&[tell::<Counter, _>(COUNTERS, 1, &Add { amount: 1 })]), 1);
+    // SAFETY: within the page and aligned; both sides only use atomic accesses of this size.
+    let tail = unsafe { AtomicU32::from_ptr(spy.map.host_page().at(offset_of!(HostPage, egress_tail) / 4)) };
+    tail.store(device.shape().egress_slots + 1, Ordering::Release);
+    assert_eq!((device.poll_egress(&mut [Envelope::default()]), device.egress_is_behind()), (0, true));
+    say_done(&spy, 1);
+    assert_eq!(device.ingress_done(WorkerIndex(0)), 0);
+    await_status(&mut device, Status::WorkerLost { worker: WorkerIndex(0) });
+    kill(&device);
+}
+
+#[test]
+fn what_a_killed_device_process_was_done_with_comes_with_its_answers() {
+    let mut device = start(&tiny(1));
+    deploy(&mut device, &[counters(KeySpace::Dense { count: 10 })]);
+    let asks: Vec<Envelope> = (0..10).map(|key| ask::<Counter, _>(COUNTERS, key, key as u32 + 1, &Get {})).collect();
+    assert_eq!(device.push_ingress(&asks), 10);
+    wait(&mut device, "the asks", |device| (device.ingress_done(WorkerIndex(0)) == 10).then_some(()));
+    kill(&device);
+    await_status(&mut device, Status::WorkerLost { worker: WorkerIndex(0) });
+    assert_eq!(device.ingress_done(WorkerIndex(0)), 10);
+    assert_eq!((device.poll_egress(&mut [Envelope::default(); 64]), device.egress_is_behind()), (10, false));
 }
 
 /// Resident KiB of this process.

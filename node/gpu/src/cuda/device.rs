@@ -49,6 +49,7 @@ pub struct CudaDevice {
     fenced: bool,
     stopping: bool,
     stopped: bool,
+    lost: bool,
     events: VecDeque<Status>,
     snapshot: RefCell<Snapshot>,
 }
@@ -80,11 +81,17 @@ impl CudaDevice {
             fenced: true,
             stopping: false,
             stopped: false,
+            lost: false,
             events: VecDeque::from([Status::Started { workers, layout_hash: LAYOUT_HASH }]),
             snapshot: RefCell::default(),
         };
         device.calibrate();
         Ok(device)
+    }
+
+    /// Whether the kernel wrote what cannot be.
+    fn is_broken(&self) -> bool {
+        self.ingress.is_broken() || self.egress.is_broken()
     }
 
     /// Tells the kernel wall time and the lease in its own time.
@@ -106,6 +113,9 @@ impl CudaDevice {
             let over = !self.stopped && !matches!(self.engine.has_ended(), Ok(false));
             self.stopped |= over;
             return over.then_some(Status::Stopped);
+        }
+        if self.is_broken() {
+            return (!std::mem::replace(&mut self.lost, true)).then_some(Status::WorkerLost { worker: WorkerIndex(0) });
         }
         let fenced = self.paused || self.clock.monotonic_ns() >= self.lease_ns;
         if fenced == self.fenced {
@@ -136,6 +146,10 @@ impl Device for CudaDevice {
 
     fn poll_egress(&mut self, envelopes: &mut [Envelope]) -> usize {
         self.egress.poll(&self.engine.resident.memory, envelopes)
+    }
+
+    fn egress_is_behind(&self) -> bool {
+        self.is_broken() || self.egress.is_behind()
     }
 
     fn submit(&mut self, control: Control) -> Result<(), Full> {
@@ -177,7 +191,7 @@ impl Device for CudaDevice {
             return WorkerCounters::default();
         }
         // Read before the other counters: whatever it acknowledges is in the egress ring already.
-        let ingress_done = port::ingress_done(&self.engine.resident.memory, worker);
+        let ingress_done = self.ingress.done(&self.engine.resident.memory, worker);
         let mut snapshot = self.snapshot.borrow_mut();
         let now_ns = self.clock.monotonic_ns();
         if snapshot.words.is_empty() || now_ns.saturating_sub(snapshot.taken_ns) > COUNTERS_AGE_NS {

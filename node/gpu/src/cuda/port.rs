@@ -12,6 +12,7 @@
 //! nothing is read or written by it.
 #![allow(unsafe_code)]
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem::offset_of;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -36,9 +37,9 @@ pub struct IngressPort {
     head_seen: u32,
     /// Pushed to each worker.
     pushed: Vec<u64>,
-    /// What each worker is finished with, as last seen.
-    done: Vec<u64>,
-    broken: bool,
+    /// What each worker is finished with, as last told.
+    done: Vec<Cell<u64>>,
+    broken: Cell<bool>,
 }
 
 /// The host's positions in the rings from the workers.
@@ -47,6 +48,8 @@ pub struct EgressPort {
     egress_slots: u32,
     head: Vec<u32>,
     broken: bool,
+    /// The last poll left rings where they were.
+    behind: bool,
     events: VecDeque<Status>,
 }
 
@@ -72,40 +75,53 @@ impl IngressPort {
             published: 0,
             head_seen: 0,
             pushed: vec![0; workers],
-            done: vec![0; workers],
-            broken: false,
+            done: vec![Cell::new(0); workers],
+            broken: Cell::new(false),
         }
     }
 
     /// Whether the other side has written a position that cannot be: nothing more is pushed, and the device is to be given up.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        self.broken
+        self.broken.get()
     }
 
-    /// What a worker says it is finished with; `None` if that is less than it has said before or more than it was given.
+    /// What a worker is finished with. Never falls and is never more than the worker was given: one that says so breaks the port, and
+    /// what it said last stands from then on.
     #[must_use]
-    pub fn done<M: HostMemory>(&self, memory: &M, worker: WorkerIndex) -> Option<u64> {
+    pub fn done<M: HostMemory>(&self, memory: &M, worker: WorkerIndex) -> u64 {
         let w = worker.0 as usize;
-        let done = ingress_done(memory, worker);
-        (done >= self.done[w] && done <= self.pushed[w]).then_some(done)
+        let last = self.done[w].get();
+        if self.broken.get() {
+            return last;
+        }
+        let now = ingress_done(memory, worker);
+        if now < last || now > self.pushed[w] {
+            self.broken.set(true);
+            return last;
+        }
+        self.done[w].set(now);
+        now
     }
 
-    /// What a worker is finished with, or what was last seen of it if it says what cannot be.
+    /// What a worker was finished with when it was last asked.
     #[must_use]
-    pub fn done_or_last<M: HostMemory>(&self, memory: &M, worker: WorkerIndex) -> u64 {
-        self.done(memory, worker).unwrap_or(self.done[worker.0 as usize])
+    pub fn last_done(&self, worker: WorkerIndex) -> u64 {
+        self.done[worker.0 as usize].get()
     }
 
     /// Writes one envelope for `worker`, unpublished; `false` if the host's ring or the worker's is full.
     #[inline]
     pub fn push<M: HostMemory>(&mut self, memory: &M, worker: WorkerIndex, envelope: &Envelope) -> bool {
+        if self.broken.get() {
+            return false;
+        }
         let w = worker.0 as usize;
         if self.write.wrapping_sub(self.head_seen) >= self.host_slots {
             // Acquire: the router's reads of the slots that it returned are over.
             let head = word32(memory, offset_of!(HostPage, ingress_head)).load(Ordering::Acquire);
             if head.wrapping_sub(self.head_seen) > self.published.wrapping_sub(self.head_seen) {
-                self.broken = true;
+                self.broken.set(true);
                 return false;
             }
             self.head_seen = head;
@@ -113,15 +129,9 @@ impl IngressPort {
                 return false;
             }
         }
-        if self.pushed[w] - self.done[w] >= u64::from(self.ingress_slots) {
-            let Some(done) = self.done(memory, worker) else {
-                self.broken = true;
-                return false;
-            };
-            self.done[w] = done;
-            if self.pushed[w] - self.done[w] >= u64::from(self.ingress_slots) {
-                return false;
-            }
+        let slots = u64::from(self.ingress_slots);
+        if self.pushed[w] - self.done[w].get() >= slots && self.pushed[w] - self.done(memory, worker) >= slots {
+            return false;
         }
         let at = (self.write & (self.host_slots - 1)) as usize;
         let slot = (self.pushed[w] as u32) & (self.ingress_slots - 1);
@@ -170,7 +180,7 @@ impl EgressPort {
     #[must_use]
     pub fn new(geometry: &Geometry) -> Self {
         let head = vec![0; geometry.workers as usize];
-        Self { egress_slots: geometry.egress_slots, head, broken: false, events: VecDeque::new() }
+        Self { egress_slots: geometry.egress_slots, head, broken: false, behind: false, events: VecDeque::new() }
     }
 
     /// Whether a worker has written a position that cannot be: its ring is not read any more, and the device is to be given up.
@@ -179,8 +189,14 @@ impl EgressPort {
         self.broken
     }
 
+    /// Whether the last poll left rings where they were although there was room, because too many events wait to be taken.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.behind
+    }
+
     /// The next event that came through the rings. They are set aside by [`EgressPort::poll`], in order per worker; while many of
-    /// them wait to be taken, nothing more is polled.
+    /// them wait to be taken, nothing more is polled, and the port [is behind](EgressPort::is_behind).
     pub fn take_event(&mut self) -> Option<Status> {
         self.events.pop_front()
     }
@@ -188,10 +204,16 @@ impl EgressPort {
     /// Takes envelopes that workers sent to the host, in order per worker, and returns how many.
     pub fn poll<M: HostMemory>(&mut self, memory: &M, out: &mut [Envelope]) -> usize {
         let mut taken = 0;
+        self.behind = false;
         for worker in 0..self.head.len() {
             let tail = word32(memory, offset_of!(HostPage, egress_tail) + worker * 4).load(Ordering::Relaxed);
-            if tail != self.head[worker] && taken < out.len() && self.events.len() < EVENTS_MAX {
+            if tail == self.head[worker] || taken == out.len() {
+                continue;
+            }
+            if self.events.len() < EVENTS_MAX {
                 taken += self.take(memory, worker, tail, &mut out[taken..]);
+            } else {
+                self.behind = true;
             }
         }
         taken
@@ -330,9 +352,23 @@ mod tests {
         done(32);
         assert!(port.push(&map, WorkerIndex(1), &Envelope::default()));
         done(34);
-        assert_eq!((port.done(&map, WorkerIndex(1)), port.done_or_last(&map, WorkerIndex(1))), (None, 32));
-        done(31);
-        assert_eq!(port.done(&map, WorkerIndex(1)), None, "it goes back");
+        assert_eq!((port.done(&map, WorkerIndex(1)), port.is_broken()), (32, true));
+        done(33);
+        assert_eq!(port.done(&map, WorkerIndex(1)), 32, "what it said last stands");
+    }
+
+    #[test]
+    fn a_worker_that_takes_back_what_it_is_done_with_breaks_the_ingress() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = ingress(&map);
+        let done = |count| word64(&map, offset_of!(HostPage, ingress_done)).store(count, Ordering::Relaxed);
+        done(20);
+        assert_eq!((port.done(&map, WorkerIndex(0)), port.is_broken()), (20, false));
+        done(19);
+        assert_eq!((port.done(&map, WorkerIndex(0)), port.is_broken()), (20, true));
+        word32(&map, offset_of!(HostPage, ingress_head)).store(64, Ordering::Relaxed);
+        done(32);
+        assert!(!port.push(&map, WorkerIndex(0), &Envelope::default()), "nothing more is pushed");
     }
 
     #[test]
@@ -345,5 +381,30 @@ mod tests {
         assert_eq!((port.poll(&map, &mut out), port.is_broken()), (32, false));
         tail(32 + 33);
         assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, true));
+    }
+
+    #[test]
+    fn a_poll_that_leaves_a_verdict_behind_too_many_events_says_so() {
+        let slots = 8192;
+        let map = SharedMap::create(Shape { egress_slots: slots, ..SHAPE }).expect("memory");
+        let mut port = EgressPort::new(&map.shape().geometry());
+        let say = |worker: usize, envelopes: &[Envelope]| {
+            for (at, envelope) in envelopes.iter().enumerate() {
+                // SAFETY: within the memory; nobody else writes it.
+                unsafe { map.egress().at::<Envelope>(worker * slots as usize + at).write(*envelope) };
+            }
+            let tail = word32(&map, offset_of!(HostPage, egress_tail) + worker * 4);
+            tail.store(envelopes.len() as u32, Ordering::Release);
+        };
+        let mut failure = Envelope { kind: StatusOp::ActorFailed.code(), ..Envelope::default() };
+        failure.set_flags(Flags::CONTROL);
+        say(0, &vec![failure; EVENTS_MAX + 1]);
+        say(1, &[Envelope { to_key: 7, ..Envelope::default() }]);
+        let mut out = [Envelope::default(); 8];
+        assert_eq!((port.poll(&map, &mut out), port.is_behind()), (0, true));
+        assert_eq!((port.poll(&map, &mut out), port.is_behind()), (0, true), "nobody has taken events");
+        let events = std::iter::from_fn(|| port.take_event()).count();
+        assert_eq!(events, EVENTS_MAX + 1);
+        assert_eq!((port.poll(&map, &mut out), port.is_behind(), out[0].to_key), (1, false, 7));
     }
 }

@@ -222,8 +222,13 @@ impl ProcessDevice {
         }
     }
 
+    /// Whether the device wrote what cannot be: nothing of the shared memory is believed any more. What a process wrote before it ended is.
+    fn is_distrusted(&self) -> bool {
+        self.condemned || self.ingress.is_broken() || self.egress.is_broken()
+    }
+
     fn is_lost(&self) -> bool {
-        self.lost || self.condemned || self.held.is_gone()
+        self.lost || self.is_distrusted() || self.held.is_gone()
     }
 
     /// Tells the device wall time and the lease in its own time.
@@ -298,10 +303,14 @@ impl Device for ProcessDevice {
     }
 
     fn poll_egress(&mut self, envelopes: &mut [Envelope]) -> usize {
-        if self.is_lost() {
+        if self.is_distrusted() {
             return 0;
         }
         self.egress.poll(&*self.map, envelopes)
+    }
+
+    fn egress_is_behind(&self) -> bool {
+        self.is_distrusted() || self.egress.is_behind()
     }
 
     fn submit(&mut self, control: Control) -> Result<(), Full> {
@@ -358,7 +367,7 @@ impl Device for ProcessDevice {
         if worker.0 >= self.workers() {
             return 0;
         }
-        self.ingress.done_or_last(&*self.map, worker)
+        if self.is_distrusted() { self.ingress.last_done(worker) } else { self.ingress.done(&*self.map, worker) }
     }
 
     fn workers(&self) -> u16 {
