@@ -1,4 +1,4 @@
-// From a key to its shard (C1) and to its actor's record. Fixed for ever; see kernels/abi/src/{hash,keyspace}.rs.
+// From a key to its actor's record; `mix64` is fixed for ever, see kernels/abi/src/hash.rs.
 //
 // A record is 16 bytes of header and the state. Dense sets index records directly. Behind the records of a hashed shard lie
 // its keys, 8 bytes for each record: the complement of the key, 0 means free, and the one key whose complement is 0 has a
@@ -6,6 +6,7 @@
 // owner worker touches a shard; two lanes of it may claim the same free place, so claiming is a compare-and-swap.
 #pragma once
 #include "shared.cuh"
+#include "shards.cuh"
 
 RF_FN u64 mix64(u64 x) {
     x ^= x >> 33;
@@ -13,22 +14,6 @@ RF_FN u64 mix64(u64 x) {
     x ^= x >> 33;
     x *= 0xc4ceb9fe1a85ec53ull;
     return x ^ (x >> 33);
-}
-
-RF_SLOW u32 divide_long_key(u64 key, u32 keys_per_shard) { return (u32)(key / keys_per_shard); }
-
-// Dense: key / keys per shard, without a division for keys below 2^32 (Lemire: exact for 32-bit operands). The product of a
-// 32-bit key and the 64-bit magic is taken in two halves.
-RF_FN bool shard_of(const SetEntry &set, u64 key, u64 mixed, u32 &shard) {
-    if (!set.dense) {
-        shard = (u32)mul_high(mixed, set.shards);
-        return true;
-    }
-    if (key >= set.key_count) return false;
-    const u32 low = (u32)key;
-    if (key >> 32) shard = divide_long_key(key, set.keys_per_shard);
-    else shard = (u32)(((u64)low * (u32)(set.magic >> 32) + __umulhi(low, (u32)set.magic)) >> 32);
-    return true;
 }
 
 struct alignas(16) RecordHeader {

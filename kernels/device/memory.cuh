@@ -82,5 +82,4 @@ RF_FN u64 timer_ns() {
 }
 RF_FN void pause_ns(u32 ns) { __nanosleep(ns); }
 
-RF_FN u64 mul_high(u64 a, u64 b) { return __umul64hi(a, b); }
 RF_FN u64 pack64(u32 low, u32 high) { return (u64)high << 32 | low; }

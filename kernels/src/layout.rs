@@ -2,6 +2,7 @@
 //! pages. Each is defined here once; device code includes the C text that the definition also makes, with its sizes asserted.
 
 use bytemuck::{Pod, Zeroable};
+use ringfleet_abi::KeySpace;
 use ringfleet_abi::limits::WORKERS_MAX;
 
 use crate::geometry::DEVICES_MAX;
@@ -149,10 +150,10 @@ device_structs! {
     struct SetEntry align(64) {
         /// Keys of a dense set.
         key_count: u64,
-        /// `2^64 / keys_per_shard` rounded up, for dividing keys below 2^32.
+        /// `2^64 / keys_per_shard` rounded up, for dividing keys below 2^32; 0 if it has no 64 bits: keys are divided in full.
         magic: u64,
         /// Keys of each shard of a dense set but the last.
-        keys_per_shard: u32,
+        keys_per_shard: u64,
         /// Where this set's shards begin in routes and shards.
         route_base: u32,
         /// Tag of its name.
@@ -168,7 +169,7 @@ device_structs! {
         /// 1: a failed actor goes on from its initial state.
         restart: u16,
         /// Must be 0.
-        spare: [u32; 6],
+        spare: [u32; 5],
     }
 
     /// A shard, as its owner sees it.
@@ -249,6 +250,23 @@ device_structs! {
         tables_seen: [u32; WORKERS],
         /// Workers: the last version of which they have had every worker's marker.
         routes_flushed: [u32; WORKERS],
+    }
+}
+
+impl SetEntry {
+    /// How keys fall into so many shards; the rest is empty.
+    #[must_use]
+    pub fn of_keys(keys: KeySpace, shards: u16) -> Self {
+        let keys_per_shard = keys.keys_per_shard(shards);
+        Self {
+            key_count: if let KeySpace::Dense { count } = keys { count } else { 0 },
+            // A divisor of 1 has no reciprocal of 64 bits.
+            magic: if keys_per_shard > 1 { u64::MAX / keys_per_shard + 1 } else { 0 },
+            keys_per_shard,
+            shards,
+            dense: u16::from(matches!(keys, KeySpace::Dense { .. })),
+            ..Self::default()
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `base`, `config`, `memory` | words, geometry, loads and fences with their scopes spelled out |
 //! | `hlc`, `ring`, `bell` | stamps; positions of rings; the envelope beside the host's words (also compiled for the host, and tested there) |
 //! | `team`, `shared` | who does a round's work: the block or a warp; what a worker keeps in shared memory |
+//! | `shards` | from a key to its shard (also compiled for the host, and tested there) |
 //! | `keys`, `resolve` | from a message to its actor's record; grouping by actor that keeps order |
 //! | `ctx`, `run`, `timers` | what a handler sees; handling one message; messages that wait for their time |
 //! | `send`, `spill` | routes, places in rings, messages that found no room |

@@ -94,6 +94,7 @@ pub const FILES: &[(&str, &str)] = &device_files![
     "router.cuh",
     "run.cuh",
     "send.cuh",
+    "shards.cuh",
     "shared.cuh",
     "spill.cuh",
     "team.cuh",

@@ -7,10 +7,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use ringfleet_abi::Hlc;
 use ringfleet_abi::hash::mix64;
 use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
+use ringfleet_abi::{Hlc, KeySpace};
 use ringfleet_kernels::bell;
+use ringfleet_kernels::layout::{SetEntry, c_text};
 use ringfleet_kernels::source::{ABI_HEADER, FILES};
 
 const PROGRAM: &str = r#"
@@ -19,9 +20,11 @@ const PROGRAM: &str = r#"
 #include "bell.cuh"
 #include "hlc.cuh"
 #include "ring.cuh"
+#include "shards.cuh"
 int main() {
     char what;
     unsigned long long a, b, c;
+    SetEntry set = {};
     while (std::scanf(" %c %llu %llu %llu", &what, &a, &b, &c) == 4) {
         u64 out = 0;
         if (what == 'a') out = hlc_after(a, b, c);
@@ -29,6 +32,9 @@ int main() {
         if (what == 'l') out = hlc_limit(a);
         if (what == 'r') out = ring_has_room((u32)a, (u32)b, (u32)c);
         if (what == 'b') out = a + bell_part(b, (u32)c);
+        if (what == 'k') set.key_count = a, set.keys_per_shard = b, set.magic = c;
+        if (what == 'n') set.dense = a, set.shards = (u16)b;
+        if (what == 'h') { u32 shard; out = shard_of(set, a, b, shard) ? shard : ~0ull; }
         if (what == 's') out = BELL_SALT;
         if (what == 't') out = ring_published_tail((u32)a, (u32)b, (u32)c);
         std::printf("%" PRIu64 "\n", (uint64_t)out);
@@ -99,10 +105,11 @@ int main() {
 
 fn compile(folder: &Path, program: &str, options: &[&str]) -> Option<std::path::PathBuf> {
     std::fs::create_dir_all(folder).expect("the folder can be made");
-    let wanted = ["base.cuh", "bell.cuh", "hlc.cuh", "ring.cuh"];
+    let wanted = ["base.cuh", "bell.cuh", "hlc.cuh", "ring.cuh", "shards.cuh"];
     for (name, text) in FILES.iter().filter(|(name, _)| wanted.contains(name)).chain([&ABI_HEADER]) {
         std::fs::write(folder.join(name), text).expect("the folder is writable");
     }
+    std::fs::write(folder.join("rf_layout.cuh"), c_text()).expect("the folder is writable");
     std::fs::write(folder.join("main.cpp"), program).expect("the folder is writable");
     let binary = folder.join("host_side");
     let output = Command::new("c++")
@@ -169,14 +176,8 @@ fn two_threads_have_no_data_race_on_a_ring() {
 
 #[test]
 fn device_code_and_contract_agree_on_stamps_and_positions() {
-    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("host_side");
-    let Some(binary) = compile(&folder, PROGRAM, &[]) else { return };
-    let mut input = String::new();
-    let mut wanted = Vec::new();
-    let mut ask = |what: char, [a, b, c]: [u64; 3], answer: u64| {
-        let _ = writeln!(input, "{what} {a} {b} {c}");
-        wanted.push(answer);
-    };
+    let mut questions = Questions::default();
+    let mut ask = |what: char, words: [u64; 3], answer: u64| questions.ask(what, words, answer);
     let stamps = [0, 1, 65_535, 65_536, 1 << 47, (1 << 62) - 1, u64::MAX - 1, u64::MAX];
     for a in stamps {
         for b in stamps {
@@ -207,16 +208,63 @@ fn device_code_and_contract_agree_on_stamps_and_positions() {
         ask('b', [bell_sum(&words[..at]), words[at], at as u64], bell_sum(&words[..=at]));
     }
     assert_eq!(bell_sum(&words), bell::check(position, dest, &envelope));
-    let file = folder.join("input");
-    std::fs::write(&file, &input).expect("the folder is writable");
-    let output = Command::new(binary)
-        .stdin(std::fs::File::open(&file).expect("just written"))
-        .output()
-        .expect("the program runs");
-    let got: Vec<u64> =
-        String::from_utf8_lossy(&output.stdout).lines().map(|line| line.parse().expect("a number")).collect();
-    for ((line, got), wanted) in input.lines().zip(&got).zip(&wanted) {
-        assert_eq!(got, wanted, "{line}");
+    questions.check("host_side");
+}
+
+#[test]
+fn device_code_finds_the_shards_of_the_contract() {
+    let mut questions = Questions::default();
+    let dense = |count| KeySpace::Dense { count };
+    let mut spaces = vec![(KeySpace::Hashed, 1), (KeySpace::Hashed, 7), (KeySpace::Hashed, 4096)];
+    for count in
+        [1, 2, 3, 7, 100, 4095, 4096, 4097, (1 << 32) - 1, 1 << 32, (1 << 32) + 1, 5 << 40, u64::MAX - 1, u64::MAX]
+    {
+        spaces.extend([1, 2, 3, 7, 255, 4096].map(|shards| (dense(count), shards)));
     }
-    assert_eq!(got.len(), wanted.len());
+    for (keys, shards) in spaces {
+        let set = SetEntry::of_keys(keys, shards);
+        questions.ask('k', [set.key_count, set.keys_per_shard, set.magic], 0);
+        questions.ask('n', [set.dense.into(), set.shards.into(), 0], 0);
+        let per_shard = keys.keys_per_shard(shards);
+        let edges = (0..u64::from(shards) + 2).map(|shard| shard.wrapping_mul(per_shard));
+        let others = [set.key_count, u64::MAX, 1 << 32, 1 << 33].into_iter().chain((0..64).map(mix64));
+        for edge in edges.chain(others) {
+            for key in [edge.wrapping_sub(1), edge, edge.wrapping_add(1)] {
+                let shard = keys.shard_of(shards, key).map_or(u64::MAX, |shard| shard.0.into());
+                questions.ask('h', [key, mix64(key), 0], shard);
+            }
+        }
+    }
+    questions.check("shards");
+}
+
+/// What the program is asked, a line each, and what it has to answer.
+#[derive(Default)]
+struct Questions {
+    input: String,
+    wanted: Vec<u64>,
+}
+
+impl Questions {
+    fn ask(&mut self, what: char, [a, b, c]: [u64; 3], answer: u64) {
+        let _ = writeln!(self.input, "{what} {a} {b} {c}");
+        self.wanted.push(answer);
+    }
+
+    fn check(&self, folder: &str) {
+        let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
+        let Some(binary) = compile(&folder, PROGRAM, &[]) else { return };
+        let file = folder.join("input");
+        std::fs::write(&file, &self.input).expect("the folder is writable");
+        let output = Command::new(binary)
+            .stdin(std::fs::File::open(&file).expect("just written"))
+            .output()
+            .expect("the program runs");
+        let got: Vec<u64> =
+            String::from_utf8_lossy(&output.stdout).lines().map(|line| line.parse().expect("a number")).collect();
+        for ((line, got), wanted) in self.input.lines().zip(&got).zip(&self.wanted) {
+            assert_eq!(got, wanted, "{line}");
+        }
+        assert_eq!(got.len(), self.wanted.len());
+    }
 }

@@ -109,16 +109,11 @@ impl World {
             })
             .collect();
         let set = SetEntry {
-            key_count: if scenario.hashed { 0 } else { scenario.actors },
-            magic: if scenario.hashed { 0 } else { (u64::MAX / each) + 1 },
-            keys_per_shard: if scenario.hashed { 0 } else { each as u32 },
             route_base: 0,
             tag: ty.tag(),
             record_units: ty.record_units(),
             type_index: 0,
-            shards,
-            dense: u16::from(!scenario.hashed),
-            ..SetEntry::default()
+            ..SetEntry::of_keys(keys, shards)
         };
         let m = &resident.memory;
         m.sets.write(usize::from(SET) * size_of::<SetEntry>(), &[set], &resident.copy)?;

@@ -226,9 +226,8 @@ impl Tables {
             return Ok(());
         }
         let units = type_index.and_then(|index| self.types.get(index as usize)).copied();
-        let per_shard = keys.keys_per_shard(shards);
         let capacity = match keys {
-            KeySpace::Dense { .. } => u32::try_from(per_shard).ok(),
+            KeySpace::Dense { .. } => u32::try_from(keys.keys_per_shard(shards)).ok(),
             // Half full at most, so that probing stays short.
             KeySpace::Hashed => actors_per_shard.max(2).checked_mul(2).and_then(u32::checked_next_power_of_two),
         };
@@ -238,19 +237,13 @@ impl Tables {
         let Some(route_base) = self.indices.take(u64::from(shards)) else { return Err(Full) };
         let route_base = route_base as u32;
         let runs = units.is_some() && capacity.is_some();
-        let dense = matches!(keys, KeySpace::Dense { .. });
         let entry = SetEntry {
-            key_count: if let KeySpace::Dense { count } = keys { count } else { 0 },
-            magic: if dense { (u64::MAX / per_shard).wrapping_add(1) } else { 0 },
-            keys_per_shard: if dense { capacity.unwrap_or(u32::MAX) } else { 0 },
             route_base,
             tag,
             record_units: units.unwrap_or(1),
             type_index: if runs { type_index.unwrap_or(TYPE_NONE) } else { TYPE_NONE },
-            shards,
-            dense: u16::from(dense),
             restart: u16::from(restart == RestartMode::Restart),
-            ..SetEntry::default()
+            ..SetEntry::of_keys(keys, shards)
         };
         self.sets[at] = Some(HostSet {
             tag,
