@@ -3,12 +3,7 @@
 //!
 //! * Controls change `Tables`; the copies that follow from them are made beside the running kernel by the copy engine, then the
 //!   version is announced.
-//! * **Lease.** Deadlines come in the clock's time. The kernel knows only its own timer, so a deadline is told in that: the
-//!   router's last look (`device_ns`) is at most as late as the clock read after it, so the translated deadline is never
-//!   later than the true one.
-//! * **Wall time.** The kernel's HLC is its timer plus an offset that is measured again with every lease and only ever raised, so
-//!   device time never goes back.
-//! * `pause` is a lease that has ended.
+//! * The lease and wall time are told in the kernel's own time ([`super::lease`]).
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,6 +18,7 @@ use ringfleet_kernels::{DeviceType, Geometry};
 use super::driver::Gpu;
 use super::engine::CudaEngine;
 use super::error::CudaError;
+use super::lease::Lease;
 use super::memory_map::Capacity;
 use super::port::{self, EgressPort, IngressPort};
 use crate::device::{Device, Full};
@@ -42,11 +38,7 @@ pub struct CudaDevice {
     ingress: IngressPort,
     egress: EgressPort,
     clock: Arc<dyn Clock>,
-    /// The lease in the clock's time, and whether it is suspended.
-    lease_ns: u64,
-    paused: bool,
-    wall_offset_ns: u64,
-    fenced: bool,
+    lease: Lease,
     stopping: bool,
     stopped: bool,
     lost: bool,
@@ -74,38 +66,21 @@ impl CudaDevice {
             engine: CudaEngine::start(gpu, geometry, types, capacity, cache, clock.clone(), None)?,
             ingress,
             egress: EgressPort::new(&geometry),
+            lease: Lease::new(clock.clone()),
             clock,
-            lease_ns: 0,
-            paused: false,
-            wall_offset_ns: 0,
-            fenced: true,
             stopping: false,
             stopped: false,
             lost: false,
             events: VecDeque::from([Status::Started { workers, layout_hash: LAYOUT_HASH }]),
             snapshot: RefCell::default(),
         };
-        device.calibrate();
+        device.lease.tell(&device.engine.resident.memory);
         Ok(device)
     }
 
     /// Whether the kernel wrote what cannot be.
     fn is_broken(&self) -> bool {
         self.ingress.is_broken() || self.egress.is_broken()
-    }
-
-    /// Tells the kernel wall time and the lease in its own time.
-    fn calibrate(&mut self) {
-        let memory = &self.engine.resident.memory;
-        let device_ns = port::device_ns(memory);
-        let (now_ns, wall_ms) = (self.clock.monotonic_ns(), self.clock.wall_ms());
-        let offset_ns = (wall_ms * 1_000_000).wrapping_sub(device_ns);
-        if self.wall_offset_ns == 0 || offset_ns.wrapping_sub(self.wall_offset_ns) < 1 << 63 {
-            self.wall_offset_ns = offset_ns;
-            port::set_wall_offset(memory, offset_ns);
-        }
-        let left_ns = if self.paused { 0 } else { self.lease_ns.saturating_sub(now_ns) };
-        port::set_lease(memory, if left_ns == 0 { 0 } else { device_ns.saturating_add(left_ns) });
     }
 
     fn state_event(&mut self) -> Option<Status> {
@@ -117,12 +92,7 @@ impl CudaDevice {
         if self.is_broken() {
             return (!std::mem::replace(&mut self.lost, true)).then_some(Status::WorkerLost { worker: WorkerIndex(0) });
         }
-        let fenced = self.paused || self.clock.monotonic_ns() >= self.lease_ns;
-        if fenced == self.fenced {
-            return None;
-        }
-        self.fenced = fenced;
-        Some(if fenced { Status::Fenced } else { Status::Unfenced })
+        self.lease.poll()
     }
 }
 
@@ -154,13 +124,9 @@ impl Device for CudaDevice {
 
     fn submit(&mut self, control: Control) -> Result<(), Full> {
         match control {
-            Control::Lease { deadline_ns } => {
-                self.lease_ns = deadline_ns;
-                self.calibrate();
-            }
+            Control::Lease { deadline_ns } => self.lease.grant(&self.engine.resident.memory, deadline_ns),
             Control::Pause | Control::Resume => {
-                self.paused = control == Control::Pause;
-                self.calibrate();
+                self.lease.pause(&self.engine.resident.memory, control == Control::Pause)
             }
             Control::Stop => {
                 self.stopping = true;

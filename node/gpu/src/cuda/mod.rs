@@ -15,6 +15,7 @@
 //! | [`types`] | the device code of actor types |
 //! | [`look`], [`doctor`] | what a machine has, without making a context; what is missing |
 //! | [`baseline`] | what a launch costs without all this |
+//! | `lease` | the lease and wall time of a device, in its own time |
 //! | `engine` | a running kernel with its tables |
 //! | [`device`] | [`CudaDevice`]: `trait Device`, in one process |
 //! | [`served`] | the same kernel in a device process |
@@ -36,6 +37,7 @@ pub mod served;
 pub mod types;
 
 mod engine;
+pub(crate) mod lease;
 mod ranges;
 mod tables;
 

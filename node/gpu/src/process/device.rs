@@ -3,11 +3,10 @@
 //! * Envelopes go through shared memory that the device reads and writes; the device process's threads carry them only where the device
 //!   is made of threads.
 //! * **Lease.** The deadline is written into the shared page in device time when it is granted. The device obeys the word: a stopped
-//!   agent cannot prolong it, and a stopped device process cannot hold it back. The translation is never later than the true deadline:
-//!   the device's last look at its clock is at most as late as the agent's look at its own after it.
+//!   agent cannot prolong it, and a stopped device process cannot hold it back.
 //! * **Distrust.** Nothing read from shared memory is used as an index or a number before it is checked; a device that writes what cannot
 //!   be is given up like one that has ended.
-//! * **End.** A process that has ended is told as [`Status::WorkerLost`], once, and takes nothing more. `pause` is a lease that has ended.
+//! * **End.** A process that has ended is told as [`Status::WorkerLost`], once, and takes nothing more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,6 +23,7 @@ use super::routing::Routing;
 use super::shape::Shape;
 use super::shared::SharedMap;
 use crate::config::CpuDeviceConfig;
+use crate::cuda::lease::Lease;
 use crate::cuda::port::{self, EgressPort, IngressPort};
 use crate::device::{Device, Full};
 
@@ -114,11 +114,7 @@ pub struct ProcessDevice {
     status: Receiver,
     routing: Routing,
     clock: Arc<dyn Clock>,
-    /// The lease in the clock's time, and whether it is suspended.
-    lease_ns: u64,
-    paused: bool,
-    wall_offset_ns: u64,
-    fenced: bool,
+    lease: Lease,
     stopping: bool,
     stopped: bool,
     lost: bool,
@@ -153,11 +149,8 @@ impl ProcessDevice {
             control: Sender::new(map.control()),
             status: Receiver::new(map.status()),
             routing: Routing::new(shape.workers),
+            lease: Lease::new(clock.clone()),
             clock,
-            lease_ns: 0,
-            paused: false,
-            wall_offset_ns: 0,
-            fenced: true,
             stopping: false,
             stopped: false,
             lost: false,
@@ -231,19 +224,6 @@ impl ProcessDevice {
         self.lost || self.is_distrusted() || self.held.is_gone()
     }
 
-    /// Tells the device wall time and the lease in its own time.
-    fn calibrate(&mut self) {
-        let device_ns = port::device_ns(&*self.map);
-        let (now_ns, wall_ms) = (self.clock.monotonic_ns(), self.clock.wall_ms());
-        let offset_ns = (wall_ms * 1_000_000).wrapping_sub(device_ns);
-        if self.wall_offset_ns == 0 || offset_ns.wrapping_sub(self.wall_offset_ns) < 1 << 63 {
-            self.wall_offset_ns = offset_ns;
-            port::set_wall_offset(&*self.map, offset_ns);
-        }
-        let left_ns = if self.paused { 0 } else { self.lease_ns.saturating_sub(now_ns) };
-        port::set_lease(&*self.map, if left_ns == 0 { 0 } else { device_ns.saturating_add(left_ns) });
-    }
-
     fn next_status(&mut self) -> Option<Status> {
         let word = match self.status.pop() {
             Ok(word) => word?,
@@ -273,12 +253,7 @@ impl ProcessDevice {
             let first = !std::mem::replace(&mut self.lost, true);
             return first.then_some(Status::WorkerLost { worker: WorkerIndex(0) });
         }
-        let fenced = self.paused || self.clock.monotonic_ns() >= self.lease_ns;
-        if fenced == self.fenced || self.stopping {
-            return None;
-        }
-        self.fenced = fenced;
-        Some(if fenced { Status::Fenced } else { Status::Unfenced })
+        if self.stopping { None } else { self.lease.poll() }
     }
 }
 
@@ -315,14 +290,8 @@ impl Device for ProcessDevice {
 
     fn submit(&mut self, control: Control) -> Result<(), Full> {
         match control {
-            Control::Lease { deadline_ns } => {
-                self.lease_ns = deadline_ns;
-                self.calibrate();
-            }
-            Control::Pause | Control::Resume => {
-                self.paused = control == Control::Pause;
-                self.calibrate();
-            }
+            Control::Lease { deadline_ns } => self.lease.grant(&*self.map, deadline_ns),
+            Control::Pause | Control::Resume => self.lease.pause(&*self.map, control == Control::Pause),
             Control::Stop => {
                 self.stopping = true;
                 port::set_stop(&*self.map, true);
