@@ -129,7 +129,7 @@ pub(crate) fn start(
         let shaken = shake_hands(&ours, &launch, kind, &types, setup, &*clock);
         let (ready, result) = match shaken {
             Ok((hello, plan, map)) => (true, Ok((child.id() as i32, hello, plan, map))),
-            Err(LaunchError::Ended(_)) => (false, Err(LaunchError::Ended(end(&mut child)))),
+            Err(LaunchError::Ended(_)) => (false, Err(LaunchError::Ended(end_within_limit(&mut child, &*clock)))),
             Err(error) => {
                 // Whatever it is doing, nobody waits for it.
                 let _ = child.kill();
@@ -140,7 +140,7 @@ pub(crate) fn start(
         // Nobody listens any more: the pair's other end is gone, too, and the process will see that.
         let _ = told.send(result);
         if ready {
-            watch_over(&ours, &mut child, &shared);
+            watch_over(&ours, &mut child, &shared, &*clock);
         }
     };
     let thread = Builder::new()
@@ -184,7 +184,8 @@ fn shake_hands(
     clock: &dyn Clock,
 ) -> Result<(Hello, Plan, Arc<SharedMap>), LaunchError> {
     let listening = system("listening to the device process");
-    let next = || match await_packet(socket, launch.limit, clock).map_err(&listening)? {
+    let until = clock.now() + launch.limit;
+    let next = || match await_packet(socket, until - clock.now(), clock).map_err(&listening)? {
         Some((packet, _)) => Ok(packet),
         None => Err(LaunchError::Ended(String::new())),
     };
@@ -207,14 +208,13 @@ fn shake_hands(
 }
 
 /// Waits for the end of the socket or of the process, whichever is first, then for the end of the process.
-fn watch_over(socket: &OwnedFd, child: &mut Child, watch: &Watch) {
-    let pid = Pid::from_child(child);
-    let process = pidfd_open(pid, PidfdFlags::empty());
+fn watch_over(socket: &OwnedFd, child: &mut Child, watch: &Watch, clock: &dyn Clock) {
+    let process = descriptor(child);
     loop {
         let seen = match &process {
-            Ok(process) => await_any([socket.as_fd(), process.as_fd()], WATCH),
+            Some(process) => await_any([socket.as_fd(), process.as_fd()], WATCH),
             // A system without descriptors of processes: the socket says it, too.
-            Err(_) => await_any([socket.as_fd()], WATCH).map(|[socket]| [socket, false]),
+            None => await_any([socket.as_fd()], WATCH).map(|[socket]| [socket, false]),
         };
         let Ok([said, ended]) = seen else { break };
         if said {
@@ -233,15 +233,28 @@ fn watch_over(socket: &OwnedFd, child: &mut Child, watch: &Watch) {
     }
     // Release: pairs with the acquire in `is_gone`; the last words are there.
     watch.gone.store(true, Ordering::Release);
-    if let Ok(process) = &process {
-        let _ = await_any([process.as_fd()], END_LIMIT);
+    let how = end_within_limit(child, clock);
+    let mut words = watch.words.lock().unwrap_or_else(PoisonError::into_inner);
+    words.get_or_insert(how);
+}
+
+/// `None` on a system without descriptors of processes.
+fn descriptor(child: &Child) -> Option<OwnedFd> {
+    pidfd_open(Pid::from_child(child), PidfdFlags::empty()).ok()
+}
+
+/// Waits for a process that has closed its socket, kills it if it does not end in time (C9), and says how it ended.
+fn end_within_limit(child: &mut Child, clock: &dyn Clock) -> String {
+    if let Some(process) = descriptor(child) {
+        let until = clock.now() + END_LIMIT;
+        while let Ok([false]) = await_any([process.as_fd()], until - clock.now())
+            && clock.now() < until
+        {}
     }
     if !matches!(child.try_wait(), Ok(Some(_))) {
         let _ = child.kill();
     }
-    let how = end(child);
-    let mut words = watch.words.lock().unwrap_or_else(PoisonError::into_inner);
-    words.get_or_insert(how);
+    end(child)
 }
 
 /// Waits for the process and says how it ended.
@@ -294,5 +307,48 @@ impl Drop for Held {
             // It does not panic, and nobody would be helped if it did.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringfleet_env::SystemClock;
+
+    use super::*;
+    use crate::config::CpuDeviceConfig;
+    use crate::process::handshake::tests::facts;
+    use crate::process::shared::tests::SMALL;
+
+    /// What comes of a shell as a device process; `$HELLO` is a packet that it may say.
+    fn try_to_start(script: &str, limit: Duration) -> LaunchError {
+        let hello = Packet::Hello(Hello::new(facts(), &[], |_| true));
+        let launch = Launch {
+            program: "/bin/sh".into(),
+            args: ["-c", script].map(Into::into).into(),
+            env: vec![("HELLO".into(), serde_json::to_string(&hello).expect("text").into())],
+            limit,
+        };
+        let setup = |_: &Hello| Setup { shape: SMALL, plan: Plan::of_cpu(&CpuDeviceConfig::DEFAULT) };
+        start(launch, Kind::Cpu, Vec::new(), setup, Arc::new(SystemClock)).err().expect("refused")
+    }
+
+    #[test]
+    fn a_process_that_closes_its_socket_and_stays_is_killed() {
+        let error = try_to_start("exec 0<&-; exec sleep 1000", Duration::from_secs(30));
+        assert_eq!(error.to_string(), "the device process ended before it was ready (signal: 9 (SIGKILL))");
+    }
+
+    #[test]
+    fn a_process_that_ends_by_itself_is_not_killed() {
+        let error = try_to_start("exec 0<&-; sleep 0.2; exit 3", Duration::from_secs(30));
+        assert_eq!(error.to_string(), "the device process ended before it was ready (exit status: 3)");
+    }
+
+    #[test]
+    fn the_limit_of_a_launch_is_for_the_whole_handshake() {
+        let error = try_to_start("sleep 0.3; printf %s \"$HELLO\" >&0; exec sleep 1000", Duration::from_secs(1));
+        let error = error.to_string();
+        assert!(error.starts_with("listening to the device process: nothing was said for "), "{error}");
+        assert!(!error.ends_with(" 1s"), "the whole limit again after the first packet: {error}");
     }
 }

@@ -317,14 +317,14 @@ pub(crate) fn await_packet(
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
     use crate::process::shared::SharedMap;
     use crate::process::shared::tests::SMALL;
 
-    fn facts() -> Facts {
+    pub(crate) fn facts() -> Facts {
         Facts {
             kind: Kind::Cpu,
             name: "threads".into(),

@@ -139,22 +139,27 @@ impl SharedMap {
     /// Agent: wishes for counters that are no older than now, unless a wish waits already.
     pub fn ask_counters(&self) {
         let asked = self.word(offset_of!(Header, counters_asked));
-        let served = self.word(offset_of!(Header, counters_served)).load(Ordering::Relaxed);
+        // Acquire: pairs with the release in `counters_answer`; the counters that the answer stands for are read after it.
+        let served = self.word(offset_of!(Header, counters_served)).load(Ordering::Acquire);
         let last = asked.load(Ordering::Relaxed);
         // One wish at a time: the line stays where it is while nobody answers.
         if served == last {
+            // Release: pairs with the acquire in `counters_wish`.
             asked.store(last.wrapping_add(1), Ordering::Release);
         }
     }
 
     /// Device process: a wish that is not answered yet.
     pub(crate) fn counters_wish(&self) -> Option<u32> {
+        // Acquire: pairs with the release in `ask_counters`; the counters that answer it are read after it.
         let asked = self.word(offset_of!(Header, counters_asked)).load(Ordering::Acquire);
-        (self.word(offset_of!(Header, counters_served)).load(Ordering::Relaxed) != asked).then_some(asked)
+        // Acquire: for the agent, which asks here whether its wish is answered, as in `ask_counters`.
+        (self.word(offset_of!(Header, counters_served)).load(Ordering::Acquire) != asked).then_some(asked)
     }
 
     /// Device process: the counters are as new as this wish.
     pub(crate) fn counters_answer(&self, wish: u32) {
+        // Release: pairs with the acquires above; publishes the counters.
         self.word(offset_of!(Header, counters_served)).store(wish, Ordering::Release);
     }
 
