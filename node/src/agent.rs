@@ -17,15 +17,11 @@ use std::{
     time::Duration,
 };
 
-use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
 use ringfleet_abi::{DeviceIndex, Envelope, LostReason, Status, WorkerCounters};
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::{
     Action, Lane, Ledger, LinkId, NodeProto, Now, PeerIdentity,
-    control::{
-        Load, NodeView, Released,
-        limits::{CLOCK_ERROR_MS_MAX, CLOCK_OFFSET_MS_MAX},
-    },
+    control::{Load, NodeView, Released, limits::HANDOVER_MS},
 };
 use tokio::sync::{Notify, mpsc, oneshot};
 
@@ -48,10 +44,8 @@ const LINK_EVENTS_PER_TURN: usize = 512;
 const INGRESS_PER_TURN: usize = 16 << 10;
 /// How long the coordinator may take to hear that this node leaves.
 const LEAVE_LIMIT: Duration = Duration::from_secs(3);
-/// From the stop of the devices to the word that this node leaves: how far a stamp may be ahead of a clock, and how far two clocks may
-/// differ. As long as a planned release waits, for the same reason: the stamps of whoever succeeds are above those given here (C6).
-const HANDOVER: Duration =
-    Duration::from_millis(HLC_AHEAD_MS_MAX + 2 * (CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX) as u64 + 1);
+/// From the stop of the devices to the word that this node leaves.
+const HANDOVER: Duration = Duration::from_millis(HANDOVER_MS);
 /// How much longer than its own limit a device may take to stop.
 const STOP_MARGIN: Duration = Duration::from_secs(1);
 // The loop shows itself between the steps of its end, so none of them may look like death.

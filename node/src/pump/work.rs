@@ -255,7 +255,7 @@ impl Pumping {
         let mut caught_up = false;
         while room > 0 && !caught_up {
             let count = self.device.poll_egress(&mut self.batch);
-            caught_up = count < self.batch.len();
+            caught_up = count < self.batch.len() && !self.device.egress_is_behind();
             if count == 0 {
                 break;
             }

@@ -70,6 +70,10 @@ pub(crate) struct CpuEngine {
     stopping: bool,
     batch: Vec<Envelope>,
     lost: Option<WorkerIndex>,
+    /// Flushed routes, while egress that was published before may still be in the device.
+    flushed: Option<u64>,
+    /// Flushed routes of which the agent may be told: the shared memory has that egress.
+    carried: Option<u64>,
 }
 
 impl CpuEngine {
@@ -85,6 +89,8 @@ impl CpuEngine {
             stopping: false,
             batch: vec![Envelope::default(); BATCH],
             lost: None,
+            flushed: None,
+            carried: None,
         };
         engine.show_time();
         engine
@@ -126,8 +132,8 @@ impl CpuEngine {
         Ok(true)
     }
 
-    /// Carries what a worker sent, and then says what it is done with.
-    fn carry_egress(&mut self, worker: WorkerIndex) -> Result<bool, Broken> {
+    /// Carries what a worker sent, and then says what it is done with. Gives whether anything moved, and whether that was all.
+    fn carry_egress(&mut self, worker: WorkerIndex) -> Result<(bool, bool), Broken> {
         let w = usize::from(worker.0);
         let slots = self.map.shape().egress_slots;
         // Before the taking: every verdict that this number counts is in the worker's egress by now.
@@ -158,7 +164,7 @@ impl CpuEngine {
             }
             if room == 0 {
                 // The agent does not drain it; what is done waits with what is said about it.
-                return Ok(moved);
+                return Ok((moved, false));
             }
         }
         let shown = word64(&*self.map, offset_of!(HostPage, ingress_done) + w * 8);
@@ -166,7 +172,7 @@ impl CpuEngine {
             shown.store(done, Ordering::Release);
             moved = true;
         }
-        Ok(moved)
+        Ok((moved, true))
     }
 }
 
@@ -176,9 +182,14 @@ impl Engine for CpuEngine {
     }
 
     fn poll_status(&mut self) -> Option<Status> {
+        if let Some(version) = self.carried.take() {
+            return Some(Status::RouteFlushed { version });
+        }
         loop {
             let status = self.device.poll_status()?;
             match status {
+                // C3: what was sent before is in the device's egress now, and in the shared memory after the next carrying.
+                Status::RouteFlushed { version } => self.flushed = self.flushed.max(Some(version)),
                 // The agent derives these from the lease that it writes.
                 Status::Fenced | Status::Unfenced | Status::Started { .. } => {}
                 Status::WorkerLost { worker } => {
@@ -200,11 +211,20 @@ impl Engine for CpuEngine {
             self.stopping = true;
         }
         let mut moved = self.carry_ingress(words.ingress_tail)?;
+        let mut all = true;
         for worker in 0..self.device.workers() {
             // C2: looked at for every worker, because carrying takes time.
             if self.clock.monotonic_ns() < self.lease_ns {
-                moved |= self.carry_egress(WorkerIndex(worker))?;
+                let (any, all_of_it) = self.carry_egress(WorkerIndex(worker))?;
+                moved |= any;
+                all &= all_of_it;
+            } else {
+                all = false;
             }
+        }
+        if all && let Some(version) = self.flushed.take() {
+            self.carried = Some(version);
+            moved = true;
         }
         Ok(moved)
     }

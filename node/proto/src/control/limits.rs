@@ -35,6 +35,10 @@ pub const CLOCK_OFFSET_MS_MAX: u32 = 100;
 pub const CLOCK_ERROR_MS_MAX: u32 = 25;
 /// Measurements in a row that must agree before a node is quarantined, and before it is let go.
 pub const CLOCK_STRIKES: u32 = 3;
+/// From the last act of a shard's owner to the word that another may have it (C6): how far a stamp may be ahead of a clock, and how far
+/// two clocks may differ that nobody quarantines. Afterwards every stamp that is given is above those given here.
+pub const HANDOVER_MS: u64 =
+    ringfleet_abi::limits::HLC_AHEAD_MS_MAX + 2 * (CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX) as u64 + 1;
 
 /// Bytes that one shard takes in a view, at most: the archived [`super::view::ShardView`].
 pub const SHARD_VIEW_BYTES: usize = 48;

@@ -27,20 +27,18 @@
 //! A set that is being deleted has no successors: its shards are reported at once. So are shards that the view asks back before this
 //! node has heard that they were given to it. Replies to clients are not waited for: an ask has one reply, whoever sends it (C4).
 
-use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
 use ringfleet_abi::{DeviceIndex, Envelope, Epoch, LostReason, SetId, ShardId};
 
 use super::deliver::shard_of;
 use super::{NodeProto, SetEntry};
 use crate::action::Action;
-use crate::control::limits::{CLOCK_ERROR_MS_MAX, CLOCK_OFFSET_MS_MAX};
+use crate::control::limits::HANDOVER_MS;
 use crate::limits::UNDELIVERABLE_AFTER_MS;
 use crate::now::NS_PER_MS;
 use crate::outbound::Mark;
 
-/// From the release of a shard to its report: how far a stamp may be ahead of a clock, and how far two clocks may differ.
-pub(super) const HANDOVER_NS: u64 =
-    (HLC_AHEAD_MS_MAX + 2 * (CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX) as u64 + 1) * NS_PER_MS;
+/// [`HANDOVER_MS`] in nanoseconds.
+pub(super) const HANDOVER_NS: u64 = HANDOVER_MS * NS_PER_MS;
 /// How long a release waits for a shard that nobody runs to take its messages.
 pub(super) const CLOSED_MS_MAX: u64 = 5_000;
 /// How long a release waits for its messages to be handled.
