@@ -8,8 +8,8 @@
 use std::fmt::Write as _;
 
 use crate::program::{
-    Arg, Arith, BlockId, CtxValue, Function, LocalKind, Mode, Op, Operand, Place, Program, Step, StmtKind, Target,
-    Type, TypeId, Value,
+    Arg, BlockId, CtxValue, Function, LocalKind, Mode, Op, Operand, Place, Program, Step, StmtKind, Target, Type,
+    TypeId, Value,
 };
 use crate::show::op_name;
 use crate::ty::{Float, Int};
@@ -111,6 +111,14 @@ impl Emit<'_> {
         self.line(&format!("static constexpr u32 MAX_SENDS = {};", program.max_sends));
         for at in 0..program.types.len() as TypeId {
             self.type_def(at)?;
+        }
+        for message in &program.messages {
+            let bytes = program.bytes(message.ty);
+            // One without bytes is never read; in C++ it has one.
+            if bytes > 0 {
+                let (ty, name) = (self.ty(message.ty), clean(&message.name));
+                self.line(&format!("static_assert(sizeof({ty}) == {bytes}, \"the layout of {name}\");"));
+            }
         }
         let bytes = program.initial.len();
         let state_bytes = bytes.next_multiple_of(16).max(16);
@@ -562,7 +570,7 @@ impl Emit<'_> {
                 format!("if (const u32 rf = rf_{}({}, {to})) return rf;", op_name(op), x.join(", "))
             }
             Op::Arith(arith, Mode::Optional) => {
-                let call = format!("rf_{}({}, {to}.value)", name_of(arith), x.join(", "));
+                let call = format!("rf_{}({}, {to}.value)", arith.name(), x.join(", "));
                 format!("{to}.some = {call} == FAULT_NONE; if (!{to}.some) {to}.value = 0;")
             }
             Op::Cast | Op::AbsDiff | Op::UnsignedAbs | Op::ToBits | Op::FromBits => {
@@ -611,18 +619,15 @@ fn int_name(int: Int) -> &'static str {
     }
 }
 
-fn name_of(arith: Arith) -> &'static str {
-    arith.name()
-}
-
 /// Field names are made different from everything that C++ or the kernel defines.
 fn field_name(at: usize, name: &str) -> String {
     format!("{}_{at}", if name.starts_with(|c: char| c.is_ascii_digit()) { "p".to_owned() } else { clean(name) })
 }
 
+/// Behind a prefix that no other name of the text has, whatever the local is called.
 fn local_name(function: &Function, at: u32) -> String {
     let name = &function.locals[at as usize].name;
-    if name.is_empty() || name == "_" { format!("t{at}") } else { format!("{}_{at}", clean(name)) }
+    if name.is_empty() || name == "_" { format!("v{at}") } else { format!("v{at}_{}", clean(name)) }
 }
 
 fn function_name(program: &Program, at: u32) -> String {

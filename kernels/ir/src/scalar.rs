@@ -51,13 +51,9 @@ fn boolean(op: Op, x: &[u128]) -> u128 {
     u128::from(match op {
         Op::And => a & b,
         Op::Or => a | b,
-        Op::Xor | Op::Ne => a ^ b,
+        Op::Xor => a ^ b,
         Op::Not => !a,
-        Op::Eq => a == b,
-        Op::Lt => !a & b,
-        Op::Le => a <= b,
-        Op::Gt => a & !b,
-        Op::Ge => a >= b,
+        Op::Eq | Op::Ne | Op::Lt | Op::Le | Op::Gt | Op::Ge => compare(op, &a, &b),
         _ => a,
     })
 }
@@ -67,6 +63,18 @@ fn distance(by: Scalar, bits: u128) -> Option<u32> {
     match by {
         Scalar::Int(int) if int.signed() && bits >> (int.bits() - 1) != 0 => None,
         _ => u32::try_from(bits).ok(),
+    }
+}
+
+/// A comparison, of floats too: nothing but `Ne` holds for a NaN.
+fn compare<T: PartialOrd>(op: Op, a: &T, b: &T) -> bool {
+    match op {
+        Op::Eq => a == b,
+        Op::Ne => a != b,
+        Op::Lt => a < b,
+        Op::Le => a <= b,
+        Op::Gt => a > b,
+        _ => a >= b,
     }
 }
 
@@ -129,12 +137,7 @@ macro_rules! integer_op {
             Op::Or => bits(a | b),
             Op::Xor => bits(a ^ b),
             Op::Not => bits(!a),
-            Op::Eq => truth(a == b),
-            Op::Ne => truth(a != b),
-            Op::Lt => truth(a < b),
-            Op::Le => truth(a <= b),
-            Op::Gt => truth(a > b),
-            Op::Ge => truth(a >= b),
+            Op::Eq | Op::Ne | Op::Lt | Op::Le | Op::Gt | Op::Ge => truth(compare(op, &a, &b)),
             Op::Cast => Ok(Outcome::Bits(match to {
                 Scalar::Int(int) => integer_op!(@extend $signed, $ty, a) & mask(int),
                 Scalar::Float(Float::F32) => u128::from((a as f32).to_bits()),
@@ -221,12 +224,7 @@ macro_rules! float_op {
                     // Written so that a NaN bound is refused too.
                     if b <= high { value(a.clamp(b, high)) } else { return Err(fault::OUT_OF_BOUNDS) }
                 }
-                Op::Eq => truth(a == b),
-                Op::Ne => truth(a != b),
-                Op::Lt => truth(a < b),
-                Op::Le => truth(a <= b),
-                Op::Gt => truth(a > b),
-                Op::Ge => truth(a >= b),
+                Op::Eq | Op::Ne | Op::Lt | Op::Le | Op::Gt | Op::Ge => truth(compare(op, &a, &b)),
                 Op::Cast => match to {
                     Scalar::Int(int) => cast_to_int(int, a as i128, a as u128, a as f64),
                     Scalar::Float(Float::F32) => u128::from((a as f32).to_bits()),

@@ -28,6 +28,8 @@ pub const STACK_BYTES_MAX: usize = 64 << 10;
 pub const EXPANDED_MAX: usize = 1 << 17;
 /// Types nested in each other.
 const TYPE_DEPTH_MAX: usize = 32;
+/// Types in a type, counted wherever they stand: whoever walks through a type takes so many steps.
+const TYPE_NODES_MAX: usize = 1 << 13;
 
 /// Whether nothing behind this statement in its block is reached.
 pub(crate) fn ends(kind: &StmtKind) -> bool {
@@ -61,8 +63,12 @@ pub fn verify(program: &Program) -> Result<()> {
             return wrong("a constant that is no value of its type");
         }
     }
-    let is_plain =
-        |ty: TypeId| matches!(program.types.get(ty as usize), Some(Type::Struct { .. })) && plain(program, ty);
+    let is_plain = |ty: TypeId| match program.types.get(ty as usize) {
+        Some(Type::Struct { fields, .. }) => {
+            plain(program, ty) && (fields.is_empty() || c_align(program, ty).is_some())
+        }
+        _ => false,
+    };
     if !is_plain(program.state) || program.initial.len() != program.bytes(program.state) {
         return wrong("the state is not plain data of the length of its initial value");
     }
@@ -102,6 +108,7 @@ pub fn verify(program: &Program) -> Result<()> {
 fn check_types(program: &Program) -> Result<()> {
     let mut depths = Vec::new();
     let mut sizes: Vec<usize> = Vec::new();
+    let mut nodes: Vec<usize> = Vec::new();
     for (at, ty) in program.types.iter().enumerate() {
         let parts: Vec<TypeId> = match ty {
             Type::Bool | Type::Int(_) | Type::Float(_) => Vec::new(),
@@ -121,11 +128,13 @@ fn check_types(program: &Program) -> Result<()> {
             Type::Option(_) => each + 1,
             _ => each,
         };
-        if depth > TYPE_DEPTH_MAX || size > STACK_BYTES_MAX {
+        let count = parts.iter().fold(1_usize, |sum, part| sum.saturating_add(nodes[*part as usize]));
+        if depth > TYPE_DEPTH_MAX || size > STACK_BYTES_MAX || count > TYPE_NODES_MAX {
             return Err(Error::new(0, "a type that is too large or nested too deeply"));
         }
         depths.push(depth);
         sizes.push(size);
+        nodes.push(count);
     }
     Ok(())
 }
@@ -138,6 +147,27 @@ fn plain(program: &Program, ty: TypeId) -> bool {
         Type::Array { element, .. } => plain(program, *element),
         Type::Struct { fields, .. } => fields.iter().all(|field| plain(program, field.ty)),
         _ => false,
+    }
+}
+
+/// The alignment of plain data whose bytes C lays out as they stand here: every part has bytes (in C++ an empty struct has one) and
+/// begins where the one before it ends, aligned, and nothing is padded. `None`: C would lay it out in another way.
+fn c_align(program: &Program, ty: TypeId) -> Option<usize> {
+    match &program.types[ty as usize] {
+        Type::Array { element, len } => (*len > 0).then(|| c_align(program, *element)).flatten(),
+        Type::Struct { fields, .. } => {
+            let (mut end, mut align) = (0_usize, None);
+            for field in fields {
+                let own = c_align(program, field.ty)?;
+                if !end.is_multiple_of(own) {
+                    return None;
+                }
+                end += program.bytes(field.ty);
+                align = align.max(Some(own));
+            }
+            align.filter(|align| end.is_multiple_of(*align))
+        }
+        _ => Some(program.bytes(ty)),
     }
 }
 
@@ -574,8 +604,7 @@ fn signature_fits(op: Op, x: &[Scalar], to: Scalar) -> bool {
                     || (int(*a) && arith == Arith::Neg && mode != Mode::Checked && mode != Mode::Saturating)
                     || (float(*a) && mode == Mode::Checked))
         }
-        (Op::Arith(arith @ (Arith::Shl | Arith::Shr), mode), [a, by]) => {
-            let _ = arith;
+        (Op::Arith(Arith::Shl | Arith::Shr, mode), [a, by]) => {
             *a == to && int(*a) && mode != Mode::Saturating && (*by == number || (int(*by) && mode == Mode::Checked))
         }
         (Op::Arith(Arith::Pow, _), [a, by]) => *a == to && int(*a) && *by == number,
@@ -608,5 +637,104 @@ fn signature_fits(op: Op, x: &[Scalar], to: Scalar) -> bool {
         (Op::ToBits, [a]) => bits_of(*a) == Some(to),
         (Op::FromBits, [a]) => bits_of(to) == Some(*a),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cuda::device_code;
+    use crate::program::{Field, Handler, Local, Message};
+
+    const U8: TypeId = 0;
+    const U32: TypeId = 1;
+    const U64: TypeId = 2;
+
+    fn structure(fields: &[TypeId]) -> Type {
+        let fields = fields.iter().enumerate().map(|(at, ty)| Field { name: format!("f{at}"), ty: *ty }).collect();
+        Type::Struct { name: "S".into(), fields }
+    }
+
+    /// A program with an empty state and a message of the last of these types, behind `u8`, `u32`, `u64` and the empty struct.
+    fn program(types: &[Type]) -> Program {
+        let mut all = vec![Type::Int(Int::U8), Type::Int(Int::U32), Type::Int(Int::U64), structure(&[])];
+        all.extend_from_slice(types);
+        let (state, message) = (3, all.len() as TypeId - 1);
+        let local = |ty, kind, name: &str| Local { ty, kind, name: name.into() };
+        let locals = vec![local(state, LocalKind::RefMut, "self"), local(message, LocalKind::Ref, "m")];
+        let blocks = vec![Vec::new()];
+        Program {
+            format: FORMAT,
+            name: "test".into(),
+            file: "test.rs".into(),
+            types: all,
+            consts: Vec::new(),
+            state,
+            initial: Vec::new(),
+            max_sends: 1,
+            messages: vec![Message { name: "M".into(), kind: 1, ty: message }],
+            functions: vec![Function { name: "on_m".into(), line: 1, locals, params: 2, gives: None, blocks }],
+            handlers: vec![Handler { message: 0, function: 0 }],
+        }
+    }
+
+    #[test]
+    fn messages_that_c_would_lay_out_in_another_way_are_refused() {
+        const NEXT: TypeId = 4;
+        let array = |element, len| Type::Array { element, len };
+        let good: &[&[Type]] = &[
+            &[],
+            &[structure(&[U64, U32, U32])],
+            &[structure(&[U8, U8])],
+            &[array(U32, 2), structure(&[U32, NEXT])],
+            &[structure(&[U32, U32]), structure(&[U64, NEXT])],
+        ];
+        for types in good {
+            assert_eq!(verify(&program(types)), Ok(()), "{types:?}");
+        }
+        let bad: &[&[Type]] = &[
+            &[structure(&[U32, U64])],
+            &[structure(&[U64, U32])],
+            &[structure(&[U8, U32])],
+            &[structure(&[U64, 3])],
+            &[structure(&[3])],
+            &[array(U8, 0), structure(&[U64, NEXT])],
+            &[array(3, 2), structure(&[U64, NEXT])],
+            &[structure(&[U8, U8, U8, U8]), array(NEXT, 2), structure(&[U8, U8, 5, U32])],
+        ];
+        for types in bad {
+            let error = verify(&program(types)).expect_err("refused").text;
+            assert!(error.contains("a message that is not plain data"), "{types:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_device_code_asserts_the_size_of_every_message() {
+        let text = device_code(&program(&[structure(&[U64, U32, U32])])).expect("device code").text;
+        assert!(text.contains("static_assert(sizeof(T4_S) == 16, \"the layout of M\");"), "{text}");
+    }
+
+    #[test]
+    fn types_without_bytes_that_double_with_every_one_are_refused() {
+        let mut types = vec![Type::Tuple(Vec::new())];
+        for depth in 0..30 {
+            types.push(Type::Tuple(vec![4 + depth; 8]));
+        }
+        types.push(structure(&[U64]));
+        let error = verify(&program(&types)).expect_err("refused").text;
+        assert_eq!(error, "a type that is too large or nested too deeply");
+    }
+
+    #[test]
+    fn no_local_takes_a_name_of_the_generated_text() {
+        let mut program = program(&[]);
+        for name in ["rf_ctx", "rf_out", "rf", "t", "9lives", "f0_on_m", "T3", "rf_const", "", "_"] {
+            program.functions[0].locals.push(Local { ty: U32, kind: LocalKind::Value, name: name.into() });
+        }
+        assert_eq!(verify(&program), Ok(()));
+        let text = device_code(&program).expect("device code").text;
+        for (at, name) in [(2, "_rf_ctx"), (5, "_t"), (6, "_9lives"), (10, ""), (11, "")] {
+            assert!(text.contains(&format!("    rf_u32 v{at}{name};\n")), "{at}: {text}");
+        }
     }
 }
