@@ -1,10 +1,10 @@
 //! The parts of device code that also compile for the host, ring positions, stamps and the bell, agree with the contract's own
 //! (C3, C6), and positions carry a ring between two threads without a data race. Needs a C++ compiler; without one the tests say so
-//! and pass.
+//! and pass, unless `RINGFLEET_MUST_RUN` is set.
 #![allow(missing_docs)]
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ringfleet_abi::hash::mix64;
@@ -103,7 +103,7 @@ int main() {
 }
 "#;
 
-fn compile(folder: &Path, program: &str, options: &[&str]) -> Option<std::path::PathBuf> {
+fn compile(folder: &Path, program: &str, options: &[&str]) -> Option<PathBuf> {
     std::fs::create_dir_all(folder).expect("the folder can be made");
     let wanted = ["base.cuh", "bell.cuh", "hlc.cuh", "ring.cuh", "shards.cuh"];
     for (name, text) in FILES.iter().filter(|(name, _)| wanted.contains(name)).chain([&ABI_HEADER]) {
@@ -123,10 +123,16 @@ fn compile(folder: &Path, program: &str, options: &[&str]) -> Option<std::path::
         Ok(output) if output.status.success() => Some(binary),
         Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
         Err(error) => {
-            println!("not run: no C++ compiler: {error}");
+            not_run(&format!("no C++ compiler: {error}"));
             None
         }
     }
+}
+
+/// Says why a test was not run; fails where it must run.
+fn not_run(why: &str) {
+    assert!(std::env::var_os("RINGFLEET_MUST_RUN").is_none(), "RINGFLEET_MUST_RUN is set: {why}");
+    println!("not run: {why}");
 }
 
 /// The sum that [`bell::check`] is, up to some word.
@@ -146,19 +152,18 @@ fn run_two_threads(binary: &Path) -> Vec<u64> {
 
 #[test]
 fn positions_carry_a_ring_between_two_threads() {
-    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("two_threads");
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("two_threads");
     let Some(binary) = compile(&folder, TWO_THREADS, &[]) else { return };
     let counts = run_two_threads(&binary);
     assert!(counts[0] == 400_000 && counts[1] > 0, "{counts:?}");
 }
 
-#[test]
-fn two_threads_have_no_data_race_on_a_ring() {
-    let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("two_threads_checked");
-    let probe = "int main() { return 0; }";
+/// Compiles with ThreadSanitizer, if the compiler and this machine have it.
+fn compile_checked(name: &str, program: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
     let sanitizer = ["-fsanitize=thread"];
     std::fs::create_dir_all(&folder).expect("the folder can be made");
-    std::fs::write(folder.join("probe.cpp"), probe).expect("the folder is writable");
+    std::fs::write(folder.join("probe.cpp"), "int main() { return 0; }").expect("the folder is writable");
     let probed = Command::new("c++")
         .args(sanitizer)
         .args(["-o", "probe", "probe.cpp"])
@@ -166,12 +171,27 @@ fn two_threads_have_no_data_race_on_a_ring() {
         .output()
         .is_ok_and(|output| output.status.success());
     if !probed || !Command::new(folder.join("probe")).status().is_ok_and(|status| status.success()) {
-        println!("not run: the C++ compiler has no ThreadSanitizer");
-        return;
+        not_run("the C++ compiler has no ThreadSanitizer");
+        return None;
     }
-    let Some(binary) = compile(&folder, TWO_THREADS, &sanitizer) else { return };
+    compile(&folder, program, &sanitizer)
+}
+
+#[test]
+fn two_threads_have_no_data_race_on_a_ring() {
+    let Some(binary) = compile_checked("two_threads_checked", TWO_THREADS) else { return };
     let counts = run_two_threads(&binary);
     assert!(counts[0] == 400_000 && counts[1] > 0, "{counts:?}");
+}
+
+#[test]
+fn without_releases_two_threads_have_a_data_race_on_a_ring() {
+    let relaxed = TWO_THREADS.replace("memory_order_release", "memory_order_relaxed");
+    assert_ne!(relaxed, TWO_THREADS);
+    let Some(binary) = compile_checked("two_threads_racing", &relaxed) else { return };
+    let output = Command::new(binary).output().expect("the program runs");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("data race"), "the sanitizer sees nothing: {errors}");
 }
 
 #[test]
@@ -252,7 +272,7 @@ impl Questions {
     }
 
     fn check(&self, folder: &str) {
-        let folder = std::path::PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(folder);
         let Some(binary) = compile(&folder, PROGRAM, &[]) else { return };
         let file = folder.join("input");
         std::fs::write(&file, &self.input).expect("the folder is writable");
