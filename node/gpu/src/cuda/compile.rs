@@ -133,8 +133,12 @@ fn cached<E>(file: &Path, make: impl FnOnce() -> Result<Vec<u8>, E>) -> Result<V
     // Written beside and renamed, so that nobody ever reads half a file.
     let part = file.with_extension(format!("{}.part", std::process::id()));
     let folder = file.parent().unwrap_or(Path::new("."));
-    if std::fs::create_dir_all(folder).is_ok() && std::fs::write(&part, sealed(&cubin)).is_ok() {
-        let _ = std::fs::rename(&part, file);
+    if std::fs::create_dir_all(folder).is_ok() {
+        let kept = std::fs::write(&part, sealed(&cubin)).and_then(|()| std::fs::rename(&part, file));
+        if kept.is_err() {
+            // A full disk is not filled further.
+            let _ = std::fs::remove_file(&part);
+        }
     }
     Ok(cubin)
 }
@@ -192,6 +196,16 @@ mod tests {
         let failed: Result<Vec<u8>, &str> = cached(&file, || Err("no compiler"));
         assert_eq!(failed, Err("no compiler"));
         assert!(!file.exists(), "a failure is not kept");
+    }
+
+    #[test]
+    fn a_cubin_that_cannot_be_kept_leaves_no_part_of_it() {
+        let folder = std::env::temp_dir().join(format!("ringfleet-cubin-part-test-{}", std::process::id()));
+        let file = folder.join("x.cubin");
+        std::fs::create_dir_all(&file).expect("a folder where the file should be");
+        assert_eq!(made(&file, "text"), cubin("text"));
+        assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 1, "a part is left");
+        std::fs::remove_dir_all(&folder).expect("removed");
     }
 
     #[test]

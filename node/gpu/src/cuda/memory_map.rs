@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use ringfleet_abi::Envelope;
 use ringfleet_kernels::Geometry;
-use ringfleet_kernels::device_type::RECORD_UNIT_BYTES;
 use ringfleet_kernels::geometry::COUNTERS_STRIDE;
 use ringfleet_kernels::layout::{DevicePage, HostPage, Params, SetEntry, ShardEntry};
 
@@ -180,10 +179,4 @@ impl MemoryMap {
             _rest: rest,
         })
     }
-}
-
-/// Units of records, for sizes in bytes.
-#[must_use]
-pub fn units_of(bytes: u64) -> u64 {
-    bytes.div_ceil(u64::from(RECORD_UNIT_BYTES))
 }

@@ -259,10 +259,9 @@ fn event_of(envelope: &Envelope) -> Option<Status> {
     (envelope.kind == StatusOp::ActorFailed.code()).then(|| Status::ActorFailed { actor: envelope.from(), fault })
 }
 
-/// What a worker is finished with.
+/// What a worker says it is finished with.
 #[inline]
-#[must_use]
-pub fn ingress_done<M: HostMemory>(memory: &M, worker: WorkerIndex) -> u64 {
+fn ingress_done<M: HostMemory>(memory: &M, worker: WorkerIndex) -> u64 {
     word64(memory, offset_of!(HostPage, ingress_done) + worker.0 as usize * 8).load(Ordering::Acquire)
 }
 

@@ -137,7 +137,7 @@ impl CpuEngine {
         let w = usize::from(worker.0);
         let slots = self.map.shape().egress_slots;
         // Before the taking: every verdict that this number counts is in the worker's egress by now.
-        let done = self.device.counters(worker).ingress_done;
+        let done = self.device.ingress_done(worker);
         let mut moved = false;
         loop {
             let head = word32(&*self.map, offset_of!(HostPage, egress_head) + w * 4).load(Ordering::Acquire);
