@@ -3,7 +3,7 @@
 //!
 //! * Controls change `Tables`; the copies that follow from them are made beside the running kernel by the copy engine, then the
 //!   version is announced.
-//! * The lease and wall time are told in the kernel's own time ([`super::lease`]).
+//! * The lease and wall time are told in the kernel's own time (`super::lease`).
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
