@@ -255,7 +255,7 @@ impl Pumping {
         let mut caught_up = false;
         while room > 0 && !caught_up {
             let count = self.device.poll_egress(&mut self.batch);
-            caught_up = count < self.batch.len() && !self.device.egress_is_behind();
+            caught_up = count < self.batch.len();
             if count == 0 {
                 break;
             }
@@ -265,7 +265,7 @@ impl Pumping {
             from.events.push_back(DeviceEvent::Egress(self.batch[..count].to_vec()));
             progress = true;
         }
-        if caught_up {
+        if caught_up && !self.device.egress_is_behind() {
             if let Some(version) = self.flushed.take() {
                 lock(&self.shared.from_device).events.push_back(DeviceEvent::Status(Status::RouteFlushed { version }));
                 progress = true;
