@@ -16,8 +16,9 @@ use ringfleet_client::{AskError, CallError, Client, ClientConfig, RefusedReason,
 use ringfleet_env::{BoxFuture, Env, EnvParts, Net, TaskHandle, UdpBinding};
 use ringfleet_link::{Alpn, ClusterCa, Connection, Endpoint, LinkConfig, Role, RoleSet, Validity};
 use ringfleet_proto::control::{
-    AdminAnswer, AdminReply, AdminRequest, AdminVerb, DeviceView, Directory, Durability, Failure, Keys, LeaderHint,
-    MemberView, RefusalCode, Restart, SetState, SetView, ShardState, ShardView, decode as decode_control, encode,
+    AdminAnswer, AdminReply, AdminRequest, AdminVerb, CoordinatorView, DeviceView, Directory, Durability, Failure,
+    Keys, LeaderHint, MemberView, RefusalCode, Restart, SetState, SetView, ShardState, ShardView,
+    decode as decode_control, encode,
 };
 use ringfleet_proto::wire::{Answer, AnswersWriter, Frame, Hello, RepliesWriter, decode, encode_hello};
 use ringfleet_proto::{PeerIdentity, Source};
@@ -686,5 +687,34 @@ fn a_lost_channel_is_reported_and_the_session_goes_on() {
         assert!(node.filters.lock().expect("lock").get(&shard).is_some_and(|filter| filter.0 > 1));
         let counters = session.counters();
         assert_eq!(counters.acked + counters.lost, counters.sent);
+    });
+}
+
+#[test]
+fn a_client_follows_coordinators_that_are_replaced_while_it_is_connected() {
+    run(|env| async move {
+        let mut fake = Fake::new(&env);
+        let node = fake.node();
+        let known = fake.coordinator("c2", |request| {
+            assert!(matches!(request.verb, AdminVerb::Delete { .. }), "{:?}", request.verb);
+            AdminReply::Failed(Failure::refused(RefusalCode::UnknownSet, "said by the new one"))
+        });
+        let mut directory = directory(&node);
+        directory.coordinators = vec![CoordinatorView { name: "c2".to_owned(), addr: known }];
+        // The only coordinator that the client was started with; it is a member no more, and says so, once it has given the directory.
+        let (answer, retired) = (answer(&node), AtomicBool::new(false));
+        let retired = Arc::new(retired);
+        let first = fake.coordinator("c1", move |request| match request.verb {
+            AdminVerb::Directory { .. } if !retired.swap(true, Ordering::SeqCst) => {
+                AdminReply::Answer(AdminAnswer::Directory(directory.clone()))
+            }
+            AdminVerb::OpenSession => answer(request),
+            _ => AdminReply::Failed(Failure::NotLeader { leader: None }),
+        });
+        let client = fake.client(vec![first], 64);
+        let session = client.session(LIMIT).await.expect("a session");
+        let refused = client.call(AdminVerb::Delete { set: "x".to_owned() }, LIMIT).await.expect_err("refused");
+        assert!(matches!(&refused, CallError::Refused(refusal) if refusal.message.contains("new one")), "{refused}");
+        drop(session);
     });
 }
