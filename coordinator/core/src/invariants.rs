@@ -41,6 +41,11 @@ impl ClusterState {
             let workers = member.devices.get(usize::from(owner.device)).map_or(0, |device| device.workers);
             let report = member.actor_type(&set.document.spec.actor_type);
             let carries = report.is_some_and(|r| (r.code_hash, r.layout_hash) == (set.code_hash, set.layout_hash));
+            let placement = &set.document.spec.placement.nodes;
+            let placed = placement.is_empty() || placement.contains(&member.name);
+            if record.state == ShardState::Resident && !placed {
+                return Err(format!("C1: an owner that the set's placement does not name, {}", context()));
+            }
             if member.node != owner.node || owner.worker >= workers || !carries {
                 return Err(format!("C1: an owner that cannot run the shard, {}", context()));
             }

@@ -80,12 +80,13 @@ pub fn place(slots: &[Slot], resident: &BTreeMap<Residence, u32>, bound: u32, pe
 }
 
 /// Which resident shards must leave their workers so that all `total` shards can end balanced over at most `bound`
-/// workers. As few as possible: the workers that keep shards are those that have most, and those keep most.
+/// workers. As few as possible: the workers that keep shards are those that have most, and those keep most. All of them if no worker
+/// may have any.
 #[must_use]
 pub fn releases(slots: &[Slot], resident: &[(ShardId, Residence)], bound: u32, total: usize) -> Vec<ShardId> {
     let wanted = slots.len().min(bound as usize).min(total);
     if wanted == 0 {
-        return Vec::new();
+        return resident.iter().map(|&(shard, _)| shard).collect();
     }
     let mut owned: BTreeMap<Residence, Vec<ShardId>> = BTreeMap::new();
     for &(shard, worker) in resident {

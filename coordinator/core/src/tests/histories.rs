@@ -16,7 +16,7 @@ enum Step {
     Leave { at: u8 },
     Device { at: u8, device: u16, generation: u32, up: bool },
     Quarantine { at: u8, offset_ms: Option<i64> },
-    Apply { set: u8, actor_type: u8, shards: u16, workers: Option<u32>, operation: Option<u8> },
+    Apply { set: u8, actor_type: u8, shards: u16, workers: Option<u32>, nodes: Vec<u8>, operation: Option<u8> },
     Scale { set: u8, workers: u32, discard: bool },
     Delete { set: u8 },
     ReleaseSome { keep: u8 },
@@ -33,8 +33,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (any::<u8>(), 0u16..2, 1u32..4, any::<bool>())
             .prop_map(|(at, device, generation, up)| Step::Device { at, device, generation, up }),
         1 => (any::<u8>(), prop::option::of(-999i64..999)).prop_map(|(at, offset_ms)| Step::Quarantine { at, offset_ms }),
-        3 => (0u8..4, 0u8..2, 1u16..20, prop::option::of(1u32..8), prop::option::of(0u8..8))
-            .prop_map(|(set, actor_type, shards, workers, operation)| Step::Apply { set, actor_type, shards, workers, operation }),
+        3 => (0u8..4, 0u8..2, 1u16..20, prop::option::of(1u32..8), prop::collection::vec(0u8..6, 0..3), prop::option::of(0u8..8))
+            .prop_map(|(set, actor_type, shards, workers, nodes, operation)| Step::Apply { set, actor_type, shards, workers, nodes, operation }),
         3 => (0u8..4, 1u32..8, any::<bool>()).prop_map(|(set, workers, discard)| Step::Scale { set, workers, discard }),
         1 => (0u8..4).prop_map(|set| Step::Delete { set }),
         4 => (1u8..5).prop_map(|keep| Step::ReleaseSome { keep }),
@@ -77,9 +77,10 @@ fn take(cluster: &mut Cluster, step: &Step) {
             Some(incarnation) => Command::plain(CommandBody::Quarantine { incarnation, offset_ms: *offset_ms }),
             None => return,
         },
-        Step::Apply { set, actor_type, shards, workers, operation } => {
+        Step::Apply { set, actor_type, shards, workers, nodes, operation } => {
             let mut document = document(&set_name(*set), TYPES[usize::from(*actor_type)], *shards);
             document.spec.workers = *workers;
+            document.spec.placement.nodes = nodes.iter().map(|name| format!("n{name}")).collect();
             Command { operation: operation.map(u128::from), body: CommandBody::ApplySet { document } }
         }
         Step::Scale { set, workers, discard } => {
@@ -152,8 +153,14 @@ proptest! {
     fn once_faults_stop_every_shard_with_capacity_is_placed(steps in prop::collection::vec(step(), 1..40)) {
         let mut cluster = Cluster::new();
         steps.iter().for_each(|step| take(&mut cluster, step));
-        // Capacity for the common variant of both types arrives; then every owner does what it was asked.
+        // Capacity for the common variant of both types arrives, also where sets are placed; then every owner does what it was asked.
         cluster.join("spare", &[2]);
+        for name in 0u8..6 {
+            let name = format!("n{name}");
+            if !cluster.state.alive().any(|member| member.name == name) {
+                cluster.join(&name, &[2]);
+            }
+        }
         let alive: Vec<u64> = cluster.state.alive().map(|member| member.incarnation).collect();
         for incarnation in alive {
             cluster.plain(CommandBody::Quarantine { incarnation, offset_ms: None });
@@ -163,7 +170,14 @@ proptest! {
         }
         for set in cluster.state.sets() {
             let stuck = cluster.state.shards_of(SetId(set.set)).filter(|(_, r)| r.state != ShardState::Resident).count();
-            prop_assert!(stuck == 0 || set.layout_hash != 8, "C10: {} has {stuck} shards without a home", set.name());
+            let spec = &set.document.spec;
+            let room = cluster.state.alive().any(|member| {
+                let placed = spec.placement.nodes.is_empty() || spec.placement.nodes.contains(&member.name);
+                let carries = member.actor_type(&spec.actor_type).is_some_and(|report| report.layout_hash == set.layout_hash);
+                placed && carries && (0..2).any(|device| member.is_up(device))
+            });
+            prop_assert!(room || set.layout_hash != 8 || !spec.placement.nodes.is_empty(), "the spare node has room");
+            prop_assert!(stuck == 0 || !room, "C10: {} has {stuck} shards without a home", set.name());
         }
     }
 

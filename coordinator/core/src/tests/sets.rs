@@ -260,3 +260,26 @@ fn placement_keeps_a_set_on_the_named_nodes() {
     cluster.lose(one);
     assert_eq!(cluster.in_state(set, ShardState::Pending), 8);
 }
+
+#[test]
+fn a_placement_that_no_live_worker_fits_is_refused_while_there_is_state_to_lose() {
+    let mut cluster = Cluster::new();
+    cluster.join("n1", &[2]);
+    let gone = cluster.join("n2", &[2]);
+    let mut elsewhere = document("a", TYPES[0], 8);
+    elsewhere.spec.placement.nodes = vec!["n2".into()];
+    let mut here = elsewhere.clone();
+    here.spec.placement.nodes = vec!["n1".into()];
+    let set = cluster.create(here);
+    cluster.lose(gone);
+    let (code, message) = refusal(cluster.apply(elsewhere.clone()));
+    assert_eq!(code, RefusalCode::StateWouldBeLost);
+    assert!(message.contains("8 of 8 resident shards"), "{message}");
+    assert_eq!(cluster.in_state(set, ShardState::Resident), 8);
+    // Where nothing is resident the placement may wait for its node.
+    let mut waits = elsewhere;
+    waits.metadata.name = "b".into();
+    let waiting = cluster.create(waits);
+    assert_eq!(cluster.in_state(waiting, ShardState::Pending), 8);
+    assert_eq!(change(cluster.scale("b", 1, false)), SetChange::Changed);
+}
