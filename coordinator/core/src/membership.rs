@@ -16,8 +16,8 @@ use crate::limits::GONE_KEPT;
 use crate::state::ClusterState;
 use crate::validate;
 use ringfleet_abi::{Incarnation, NodeId};
-use ringfleet_proto::control::limits::MEMBERS_MAX;
-use ringfleet_proto::control::{DeviceReport, Refusal, RefusalCode, TypeReport};
+use ringfleet_proto::control::limits::{MEMBERS_MAX, MEMBERS_VIEW_BYTES_MAX};
+use ringfleet_proto::control::{DeviceReport, MemberView, Refusal, RefusalCode, TypeReport};
 
 record! {
     /// What a member is doing.
@@ -69,6 +69,11 @@ impl Member {
         self.state == MemberState::Alive
     }
 
+    /// Bytes that it takes in a view, at most.
+    fn view_bytes_max(&self) -> usize {
+        MemberView::bytes_max(&self.name, &self.data_addr, &self.http_addr, self.devices.len())
+    }
+
     /// Whether a device is up.
     #[must_use]
     pub fn is_up(&self, device: u16) -> bool {
@@ -104,12 +109,21 @@ impl ClusterState {
                 format!("a node `{name}` is alive at {}; stop it, or wait until its lease has ended", member.data_addr);
             return Err(Refusal::new(RefusalCode::NameInUse, message));
         }
+        // Also for a node that has been here before: whoever is gone does not count.
+        if self.alive().count() >= MEMBERS_MAX {
+            let message = format!("the cluster has its {MEMBERS_MAX} nodes");
+            return Err(Refusal::new(RefusalCode::LimitExceeded, message));
+        }
+        let taken: usize = self.alive().map(Member::view_bytes_max).sum();
+        let more = MemberView::bytes_max(name, data_addr, http_addr, devices.len());
+        if taken + more > MEMBERS_VIEW_BYTES_MAX {
+            let message = format!(
+                "the nodes of the cluster take {taken} bytes of a view, at most {MEMBERS_VIEW_BYTES_MAX}; the {more} of node `{name}` do not fit (each device and each letter of name and addresses counts)"
+            );
+            return Err(Refusal::new(RefusalCode::LimitExceeded, message));
+        }
         let node = match known {
             Some(member) => member.node,
-            None if self.alive().count() >= MEMBERS_MAX => {
-                let message = format!("the cluster has its {MEMBERS_MAX} nodes");
-                return Err(Refusal::new(RefusalCode::LimitExceeded, message));
-            }
             None => {
                 self.last_node += 1;
                 self.last_node

@@ -12,7 +12,7 @@ use crate::validate;
 use ringfleet_abi::hash::fnv1a32;
 use ringfleet_abi::limits::SETS_MAX;
 use ringfleet_abi::{SetId, ShardId, ShardIndex};
-use ringfleet_proto::control::limits::SHARDS_TOTAL_MAX;
+use ringfleet_proto::control::limits::{SETS_AT_ONCE_MAX, SHARDS_TOTAL_MAX};
 use ringfleet_proto::control::{ActorSet, Refusal, RefusalCode, SetChange, SetState, ShardState, TypeReport};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,6 +89,10 @@ impl ClusterState {
         }
         if self.last_set >= SETS_MAX {
             let message = format!("the cluster has had its {SETS_MAX} sets; ids are never reused");
+            return Err(Refusal::new(RefusalCode::LimitExceeded, message));
+        }
+        if self.sets.len() >= SETS_AT_ONCE_MAX {
+            let message = format!("the cluster has its {SETS_AT_ONCE_MAX} sets; delete one first");
             return Err(Refusal::new(RefusalCode::LimitExceeded, message));
         }
         if self.shards.len() + usize::from(spec.shards) > SHARDS_TOTAL_MAX {

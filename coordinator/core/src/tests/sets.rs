@@ -283,3 +283,66 @@ fn a_placement_that_no_live_worker_fits_is_refused_while_there_is_state_to_lose(
     assert_eq!(cluster.in_state(waiting, ShardState::Pending), 8);
     assert_eq!(change(cluster.scale("b", 1, false)), SetChange::Changed);
 }
+
+/// The largest state that is admitted: long names and addresses, as many devices as a node may have, and shards up to the bound.
+#[test]
+fn a_view_of_the_largest_state_fits_into_one_message_and_more_is_refused() {
+    use crate::{Command, CommandBody};
+    use ringfleet_proto::control::limits::{DEVICES_MAX, NAME_BYTES_MAX, SETS_AT_ONCE_MAX, SHARDS_TOTAL_MAX};
+    use ringfleet_proto::control::{AdminAnswer, AdminReply, CoordinatorView, NodeAnswer, NodeReply, encode};
+    let mut cluster = Cluster::new();
+    let long = |text: String| format!("{text:x<NAME_BYTES_MAX$}");
+    let actor_type = long("t".into());
+    // One record after another, without the checks after each: there are many.
+    let mut step = |state: &mut crate::ClusterState, body: CommandBody| {
+        cluster.index += 1;
+        state.apply(cluster.index, &Command::plain(body))
+    };
+    let mut state = cluster.state.clone();
+    let joining = |at: usize, devices: usize, types| {
+        let mut body = join_body(&long(format!("n{at}-")), at as u128, &vec![1; devices], types);
+        if let CommandBody::Join { data_addr, http_addr, .. } = &mut body {
+            (*data_addr, *http_addr) = (format!("{:h<249}:65535", ""), format!("{:h<249}:65535", ""));
+        }
+        body
+    };
+    step(&mut state, joining(0, 1, vec![report(&actor_type, 7, 8)]));
+    for devices in [DEVICES_MAX, 1] {
+        let begin = state.members().count();
+        let refused = (begin..).find_map(|at| match step(&mut state, joining(at, devices, both_types())) {
+            Outcome::Refused(refusal) => Some(refusal),
+            _ => None,
+        });
+        assert_eq!(refused.expect("it ends").code, RefusalCode::LimitExceeded, "C9: bytes of members");
+    }
+    // A node that has been here before is counted like any other.
+    let back = state.members().nth(1).unwrap().incarnation;
+    step(&mut state, CommandBody::MemberLost { incarnation: back });
+    assert!(matches!(step(&mut state, joining(9000, DEVICES_MAX, both_types())), Outcome::Joined { .. }));
+    let (code, message) = refusal(step(&mut state, joining(1, DEVICES_MAX, both_types())));
+    assert_eq!(code, RefusalCode::LimitExceeded);
+    assert!(message.contains("do not fit"), "{message}");
+
+    for at in 0..=SETS_AT_ONCE_MAX {
+        let mut document =
+            document(&long(format!("s{at}-")), &actor_type, (SHARDS_TOTAL_MAX / SETS_AT_ONCE_MAX) as u16);
+        document.spec.keys = Keys::Dense { count: u64::MAX };
+        let outcome = step(&mut state, CommandBody::ApplySet { document });
+        if at < SETS_AT_ONCE_MAX {
+            assert!(matches!(outcome, Outcome::Set { .. }), "{outcome}");
+        } else {
+            let (code, message) = refusal(outcome);
+            assert_eq!(code, RefusalCode::LimitExceeded);
+            assert!(message.contains(&format!("has its {SETS_AT_ONCE_MAX} sets")), "{message}");
+        }
+    }
+    assert_eq!(state.shards().count(), SHARDS_TOTAL_MAX);
+    let mut view = state.node_view();
+    let coordinator = |at| CoordinatorView { name: long(format!("c{at}-")), addr: format!("{:h<249}:65535", "") };
+    view.coordinators = (0..14).map(coordinator).collect();
+    assert!(
+        encode(&NodeReply::from(Ok(NodeAnswer::View(view.clone())))).is_ok(),
+        "C9, C10: a view fits into one message"
+    );
+    assert!(encode(&AdminReply::from(Ok(AdminAnswer::Directory(view)))).is_ok());
+}

@@ -105,8 +105,15 @@ fn the_bytes_are_little_endian_on_every_machine() {
 }
 
 #[test]
-fn a_shard_in_a_view_takes_no_more_bytes_than_the_limit_says() {
+fn what_is_in_a_view_takes_no_more_bytes_than_the_limits_say() {
     assert!(size_of::<rkyv::Archived<ShardView>>() <= limits::SHARD_VIEW_BYTES);
+    assert!(size_of::<rkyv::Archived<crate::control::DeviceView>>() <= limits::DEVICE_VIEW_BYTES);
+    // Devices of one member begin where their alignment wants it, behind the texts of any length.
+    let rest = align_of::<rkyv::Archived<crate::control::DeviceView>>();
+    assert!(size_of::<rkyv::Archived<crate::control::MemberView>>() + rest <= limits::MEMBER_VIEW_BYTES);
+    assert!(
+        size_of::<rkyv::Archived<crate::control::SetView>>() + 3 * limits::NAME_BYTES_MAX <= limits::SET_VIEW_BYTES
+    );
 }
 
 /// The header of a message, its body replaced.

@@ -20,8 +20,13 @@ pub const FIELDS_MAX: usize = 1024;
 pub const LAYOUT_BYTES_MAX: usize = 64 << 10;
 /// Shards of the whole cluster, so that a view fits into one message. A document beyond it is refused.
 pub const SHARDS_TOTAL_MAX: usize = 14 << 10;
+/// Sets of the whole cluster at a time, those that are being deleted included, so that a view fits into one message. One more is refused.
+pub const SETS_AT_ONCE_MAX: usize = 512;
 /// Members of the cluster. One more is refused.
 pub const MEMBERS_MAX: usize = 1024;
+/// Bytes that all live members take in a view, by [`super::view::MemberView::bytes_max`]: a thousand nodes of one device, half as many of
+/// eight. A node with which there would be more is refused.
+pub const MEMBERS_VIEW_BYTES_MAX: usize = 176 << 10;
 /// Shards in one report of released shards. A longer report is refused.
 pub const RELEASED_MAX: usize = 8192;
 /// The longest wait of a long poll. A longer one is cut to this.
@@ -42,7 +47,24 @@ pub const HANDOVER_MS: u64 =
 
 /// Bytes that one shard takes in a view, at most: the archived [`super::view::ShardView`].
 pub const SHARD_VIEW_BYTES: usize = 48;
-const _: () = assert!(SHARDS_TOTAL_MAX * SHARD_VIEW_BYTES <= CONTROL_BYTES_MAX * 3 / 4, "a view fits into one message");
+/// Bytes that one set takes in a view, at most: the archived [`super::view::SetView`] and its three names.
+pub const SET_VIEW_BYTES: usize = 320;
+/// Bytes that one live member takes in a view besides its texts and devices, at most: the archived [`super::view::MemberView`].
+pub const MEMBER_VIEW_BYTES: usize = 80;
+/// Bytes that one device takes in a view, at most: the archived [`super::view::DeviceView`].
+pub const DEVICE_VIEW_BYTES: usize = 24;
+/// Bytes of a view besides shards, sets and members, at most: its header and the coordinators, also while they are replaced.
+pub const VIEW_REST_BYTES: usize = 8 << 10;
+const _: () = assert!(
+    SHARDS_TOTAL_MAX * SHARD_VIEW_BYTES + SETS_AT_ONCE_MAX * SET_VIEW_BYTES + MEMBERS_VIEW_BYTES_MAX + VIEW_REST_BYTES
+        <= CONTROL_BYTES_MAX,
+    "C9, C10: a view fits into one message; one that does not would reach nobody, nor any later one"
+);
+const _: () = assert!(
+    MEMBER_VIEW_BYTES + NAME_BYTES_MAX + 2 * ADDRESS_BYTES_MAX + DEVICES_MAX * DEVICE_VIEW_BYTES
+        <= MEMBERS_VIEW_BYTES_MAX,
+    "C9: a node of any size may be the only one"
+);
 const _: () = assert!(ringfleet_abi::limits::SHARDS_MAX as usize <= SHARDS_TOTAL_MAX);
 const _: () = assert!(
     2 * (CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX) as u64 <= ringfleet_abi::limits::HLC_AHEAD_MS_MAX,

@@ -11,6 +11,7 @@
 //! incarnation is alive ([`NodeView::fence`]), without a growing list of dead ones.
 
 use super::document::{Durability, Keys, Restart};
+use super::limits::{DEVICE_VIEW_BYTES, MEMBER_VIEW_BYTES};
 use ringfleet_abi::{DeviceIndex, Epoch, Incarnation, NodeId, SetId, ShardId, ShardIndex, WorkerIndex};
 
 wire! {
@@ -55,6 +56,12 @@ impl DeviceView {
 }
 
 impl MemberView {
+    /// Bytes that a member with these texts and so many devices takes in a view, at most.
+    #[must_use]
+    pub fn bytes_max(name: &str, data_addr: &str, http_addr: &str, devices: usize) -> usize {
+        MEMBER_VIEW_BYTES + name.len() + data_addr.len() + http_addr.len() + devices * DEVICE_VIEW_BYTES
+    }
+
     /// Its id.
     #[must_use]
     pub fn node_id(&self) -> NodeId {
