@@ -8,7 +8,7 @@ use ringfleet_actor::TypeDescriptor;
 use ringfleet_client::{CallError, Client, ClientConfig};
 use ringfleet_env::{Env, Instant};
 use ringfleet_link::Identity;
-use ringfleet_proto::control::{AdminAnswer, AdminVerb, RefusalCode};
+use ringfleet_proto::control::{AdminAnswer, AdminVerb, RefusalCode, SetInfo};
 
 use crate::args::GlobalArgs;
 use crate::config::{self, ConfigFile, Context};
@@ -89,6 +89,17 @@ impl Cluster {
     /// What is left of the verb's time.
     pub fn time_left(&self) -> Duration {
         self.deadline - self.env.now()
+    }
+
+    /// The set of this name; `None` if there is none. `attempt` says what for.
+    pub async fn set(&self, attempt: &str, name: &str) -> CtlResult<Option<SetInfo>> {
+        let verb = AdminVerb::DescribeSet { name: name.to_owned() };
+        match self.client.call(verb, self.time_left()).await {
+            Ok(AdminAnswer::SetDetail(detail)) => Ok(Some(detail.info)),
+            Ok(other) => Err(unexpected(attempt, &other)),
+            Err(CallError::Refused(refusal)) if refusal.code == RefusalCode::UnknownSet => Ok(None),
+            Err(error) => Err(call_error(attempt, &error)),
+        }
     }
 
     /// Asks the coordinator. `attempt` says what for.

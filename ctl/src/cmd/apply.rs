@@ -73,11 +73,7 @@ pub async fn apply(cluster: &Cluster, document: ActorSet, place: &str, wait: boo
 pub async fn wait_in_effect(cluster: &Cluster, name: &str) -> CtlResult {
     let attempt = "waiting until every shard takes messages";
     loop {
-        let sets = match cluster.call(attempt, AdminVerb::Sets).await? {
-            AdminAnswer::Sets(sets) => sets,
-            other => return Err(unexpected(attempt, &other)),
-        };
-        let Some(info) = sets.into_iter().find(|info| info.document.metadata.name == name) else {
+        let Some(info) = cluster.set(attempt, name).await? else {
             return Err(CtlError::failed(attempt, "the set has been deleted meanwhile"));
         };
         if info.state == SetState::Deleting {

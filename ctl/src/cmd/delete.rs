@@ -48,10 +48,8 @@ pub async fn delete(cluster: &Cluster, set: &str, wait: bool) -> CtlResult {
         return Ok(());
     }
     loop {
-        match cluster.call(&attempt, AdminVerb::Sets).await? {
-            AdminAnswer::Sets(sets) if sets.iter().all(|info| info.document.metadata.name != set) => return Ok(()),
-            AdminAnswer::Sets(_) => {}
-            other => return Err(unexpected(&attempt, &other)),
+        if cluster.set(&attempt, set).await?.is_none() {
+            return Ok(());
         }
         if cluster.time_left() <= POLL {
             return Err(CtlError::unreachable(attempt, "its shards are still being released; it will be gone later"));
