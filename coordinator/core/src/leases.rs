@@ -119,12 +119,6 @@ impl LeaseTable {
             .collect()
     }
 
-    /// When the next lease runs out; `None` if there is none.
-    #[must_use]
-    pub fn next_expiry_ns(&self) -> Option<u64> {
-        self.nodes.values().map(|node| node.renewed_ns.saturating_add(self.patience_ns)).min()
-    }
-
     /// The clocks that this leader has heard of.
     #[must_use]
     pub fn clocks(&self) -> &ClockTable {

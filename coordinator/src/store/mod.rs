@@ -3,7 +3,7 @@
 //! ```text
 //!   <data_dir>/lock        held while the coordinator runs
 //!   <data_dir>/owner       cluster, name, and the number in the group, drawn when the folder was made: lost data, lost number
-//!   <data_dir>/raft.redb   tables: meta (format, owner, vote, purge mark), log (index -> record), snapshot
+//!   <data_dir>/raft.redb   tables: meta (vote, purge mark, snapshot), log (index -> record)
 //! ```
 //! A record is `version, digest, payload`: redb checks its pages only after a crash, the digest is checked at every
 //! start. What is reported as done has been synced; after an error nothing more is written, and the coordinator stops.

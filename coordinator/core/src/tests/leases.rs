@@ -13,7 +13,8 @@ fn a_member_is_doomed_a_lease_and_its_margin_after_the_last_grant() {
     assert_eq!(table.doom(patience + 3), [2], "until the state has it");
     table.follow(patience + 4, [1].into_iter());
     assert_eq!(table.doom(patience + 5), [] as [u64; 0]);
-    assert_eq!(table.next_expiry_ns(), Some(1000 * MS + patience));
+    assert_eq!(table.doom(1000 * MS + patience), [] as [u64; 0]);
+    assert_eq!(table.doom(1000 * MS + patience + 1), [1]);
 }
 
 #[test]
