@@ -20,7 +20,7 @@ use tokio::sync::watch;
 
 /// Told to peers when this coordinator stops.
 const STOPPING: &str = "the coordinator stops";
-/// How long peers may take to hear that this coordinator stops.
+/// How long the group may take to stop, and peers to hear that this coordinator stops.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(500);
 
 /// Why a coordinator does not start, or stopped. One line each.
@@ -173,7 +173,9 @@ impl Coordinator {
 
     /// Stops it and closes its file.
     pub async fn shutdown(mut self) {
-        self.group.shutdown().await;
+        if self.env.timeout(GOODBYE_LIMIT, self.group.shutdown()).await.is_err() {
+            tracing::warn!(limit = ?GOODBYE_LIMIT, "the raft group did not stop in time; it is left");
+        }
         self.endpoint.close(ringfleet_link::code::SHUTDOWN, STOPPING);
         for task in self.tasks.drain(..) {
             task.abort();

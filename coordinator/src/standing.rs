@@ -101,6 +101,25 @@ pub fn stand(own: &Introduction, others: &[(Peer, Option<Introduction>)]) -> Sta
     Stand::Found(all.map(|who| (who.id, Peer { name: who.name.clone(), addr: who.addr.clone() })).collect())
 }
 
+/// Kept by a task without which a coordinator must not go on: its end, also by a panic, is a reason to stop the process.
+pub(crate) struct Ends {
+    /// Which task.
+    pub(crate) what: &'static str,
+    /// Where the reason goes.
+    pub(crate) fatal: watch::Sender<Option<String>>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        // A reason that was given is the better one.
+        self.fatal.send_if_modified(|reason| {
+            let first = reason.is_none();
+            reason.get_or_insert_with(|| format!("its {} ended", self.what));
+            first
+        });
+    }
+}
+
 /// The loop.
 pub struct Standing {
     /// Timers.
@@ -114,6 +133,7 @@ pub struct Standing {
 impl Standing {
     /// Runs until the process must stop.
     pub async fn run(self) {
+        let _ends = Ends { what: "watch over its place in the group", fatal: self.fatal.clone() };
         let mut told = String::new();
         loop {
             if self.group.is_unheard(UNHEARD_MAX) {

@@ -16,6 +16,7 @@
 //! not before the election. See `ringfleet_coordinator_core::leases` for why no lease is cut short.
 
 use crate::raft::{Group, Leadership};
+use crate::standing::Ends;
 use ringfleet_abi::Incarnation;
 use ringfleet_coordinator_core::clocks::ClockOffset;
 use ringfleet_coordinator_core::leases::{LeaseTable, Renewal};
@@ -101,12 +102,17 @@ impl Leases {
         })
     }
 
-    /// Whether a node with this clock may join: the reason if not.
-    ///
-    /// # Errors
-    /// How far it is off.
-    pub fn admit(&self, clock: ClockSample, now_ns: u64) -> Result<(), ClockOffset> {
-        self.with(|table| table.as_ref().map_or(Ok(()), |(_, table)| table.clocks().admit(clock, now_ns)))
+    /// Whether a node with this clock may join: how far it is off if not. `None`: this coordinator is not, or not yet, in charge, and
+    /// cannot say.
+    #[must_use]
+    pub fn admit(&self, clock: ClockSample, now_ns: u64) -> Option<Result<(), ClockOffset>> {
+        self.with(|table| table.as_ref().map(|(_, table)| table.clocks().admit(clock, now_ns)))
+    }
+
+    /// As if this coordinator were not in charge yet.
+    #[cfg(test)]
+    pub(crate) fn forget(&self) {
+        self.with(|table| *table = None);
     }
 
     /// The leader's own clock minus the cluster's, ms; `None` if nobody knows, or this coordinator is not in charge.
@@ -167,6 +173,7 @@ pub struct Steward {
 impl Steward {
     /// Runs until the group stops or the process must.
     pub async fn run(self) {
+        let _ends = Ends { what: "steward", fatal: self.fatal.clone() };
         let mut leadership = self.group.watch_leadership();
         loop {
             let now = leadership.borrow_and_update().clone();
@@ -210,7 +217,8 @@ impl Steward {
                 Err(_) => return false,
             }
         }
-        let clocks = self.group.tend_members(FIRST_CLOCKS_LIMIT).await;
+        // Only measured: what else there is to tend waits until somebody is in charge of leases.
+        let clocks = self.group.measure_clocks(FIRST_CLOCKS_LIMIT).await;
         let state = self.group.published().state();
         let alive = state.alive().map(|member| member.incarnation);
         let table = LeaseTable::elected(state.lease_ms(), self.env.monotonic_ns(), alive);

@@ -32,6 +32,8 @@ const LOG_KEPT: u64 = 500;
 /// Between two tries to confirm leadership without a quorum.
 const RETRY: Duration = Duration::from_millis(50);
 
+/// How long a stopping leader waits for the others to say that they are there.
+const HEIR_ANSWER_LIMIT: Duration = Duration::from_millis(200);
 /// How long a stopping leader waits for its heir.
 const HAND_OVER_LIMIT: Duration = Duration::from_millis(500);
 
@@ -402,10 +404,15 @@ impl Group {
         let _ = self.raft.trigger().snapshot().await;
     }
 
-    /// Gives leadership to the coordinator that has most of the log, so that a planned stop costs no election timeout.
-    /// Does its best, for half a second.
+    /// Gives leadership to the coordinator that has most of the log, of those that answer, so that a planned stop costs no election
+    /// timeout. Does its best, for less than a second.
     pub async fn hand_over(&self) {
+        if !self.leadership().leads {
+            return;
+        }
+        let there = self.ask_members(HEIR_ANSWER_LIMIT).await;
         let heir = self.coordinators().into_iter().filter(|info| info.voter && !info.leader);
+        let heir = heir.filter(|info| there.iter().any(|(who, _)| who.id == info.id));
         let Some(heir) = heir.max_by_key(|info| info.matched_index).filter(|_| self.leadership().leads) else { return };
         let mut leadership = self.watch_leadership();
         if self.raft.trigger().transfer_leader(heir.id).await.is_ok() {
@@ -420,6 +427,13 @@ impl Group {
         if let Err(e) = self.raft.shutdown().await {
             tracing::warn!(error = %e, "the raft group did not stop by itself");
         }
+    }
+
+    /// Makes the core panic.
+    #[cfg(test)]
+    pub(crate) async fn break_core(&self) {
+        // It cannot answer any more.
+        let _ = self.raft.with_raft_state(|_| -> () { panic!("a test breaks the core") }).await;
     }
 
     /// The task that writes the file; it ends after the group is dropped.
@@ -456,6 +470,11 @@ async fn follow(raft: Raft<Types, Machine>, transport: Arc<dyn Transport>, annou
             changed
         });
         if metrics.changed().await.is_err() {
+            // Nobody is left to say anything else: the core is gone, perhaps by a panic, and said nothing itself.
+            announce.send_modify(|leadership| {
+                leadership.leads = false;
+                leadership.failure.get_or_insert_with(|| "its core ended".to_owned());
+            });
             return;
         }
     }

@@ -154,7 +154,7 @@ impl Group {
     }
 
     /// Asks the other members who they are; who does not answer within `limit` is left out.
-    async fn ask_members(&self, limit: Duration) -> Vec<(Introduction, ClockSample)> {
+    pub(super) async fn ask_members(&self, limit: Duration) -> Vec<(Introduction, ClockSample)> {
         let others = self.members().into_iter().filter(|member| member.id != self.id());
         let asked = others.map(|member| async move {
             self.ask_who(&member.peer, limit).await.filter(|(who, _)| who.id == member.id)
@@ -171,6 +171,11 @@ impl Group {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(e) => Err(GroupError::Start(e.to_string())),
         }
+    }
+
+    /// The other members' clocks against this one's (C6).
+    pub async fn measure_clocks(&self, limit: Duration) -> Vec<(u64, ClockSample)> {
+        self.ask_members(limit).await.into_iter().map(|(who, clock)| (who.id, clock)).collect()
     }
 
     /// What a leader does from time to time: measures the other coordinators' clocks (C6), writes addresses that have changed, leaves a

@@ -44,7 +44,10 @@ impl Service {
                 let Some(sample) = clock.filter(|sample| sample.coordinator == self.group.id()) else {
                     return Ok(NodeAnswer::Clock(self.reading(clock_here)));
                 };
-                if let Err(offset) = self.leases.admit(sample, self.env.monotonic_ns()) {
+                let Some(admitted) = self.leases.admit(sample, self.env.monotonic_ns()) else {
+                    return Err(taking_over("join"));
+                };
+                if let Err(offset) = admitted {
                     let message = format!(
                         "the clock of node `{name}` is {offset}, at most {CLOCK_OFFSET_MS_MAX} ms are tolerated; set it right (does it follow a time server?)"
                     );
@@ -167,9 +170,7 @@ impl Service {
                 Ok(NodeAnswer::Quarantined { offset_ms, clock: self.reading(here) })
             }
             Grant::Fenced => Err(fenced(caller, incarnation)),
-            Grant::NotInCharge => {
-                Err(Failure::Unavailable { message: "renew: a new leader is taking over".to_owned() })
-            }
+            Grant::NotInCharge => Err(taking_over("renew")),
         }
     }
 
@@ -179,6 +180,10 @@ impl Service {
         self.propose(Command::plain(body), deadline).await?;
         Ok(NodeAnswer::Done { index: self.group.published().state().view_index() })
     }
+}
+
+fn taking_over(what: &str) -> Failure {
+    Failure::Unavailable { message: format!("{what}: a new leader is taking over") }
 }
 
 fn fenced(caller: &Caller, incarnation: u64) -> Failure {

@@ -363,10 +363,36 @@ fn a_leader_that_stops_as_planned_hands_over_before_it_is_missed() {
         let leader = cluster.leader().await;
         let began_ns = env.monotonic_ns();
         cluster.nodes[&leader].group().hand_over().await;
-        cluster.kill(&leader).await;
-        let next = cluster.leader().await;
+        // While it still runs: nobody can have missed it.
+        let give_up = env.now() + PATIENCE;
+        let led = |node: &super::memory::Node| node.group().leadership().leads;
+        while !cluster.nodes.iter().any(|(name, node)| *name != leader && led(node)) {
+            assert!(env.now() < give_up, "nobody else leads");
+            env.sleep(Duration::from_millis(5)).await;
+        }
         println!("a new leader {} ms after a planned stop began", elapsed_ms(&env, began_ns));
-        assert_ne!(next, leader);
+        cluster.kill(&leader).await;
+        assert_ne!(cluster.leader().await, leader);
+    });
+}
+
+#[test]
+fn a_leader_hands_over_to_a_coordinator_that_answers() {
+    with_cluster(3, |env, mut cluster| async move {
+        // The last by name would be taken among equals, if it were not gone.
+        let give_up = env.now() + PATIENCE;
+        let leader = loop {
+            let leader = cluster.leader().await;
+            if leader != "c3" {
+                break leader;
+            }
+            assert!(env.now() < give_up, "c3 does not hand over");
+            cluster.nodes[&leader].group().hand_over().await;
+        };
+        cluster.kill("c3").await;
+        let group = cluster.nodes[&leader].group();
+        group.hand_over().await;
+        assert!(!group.leadership().leads, "it handed over to who is not there");
     });
 }
 
@@ -494,5 +520,34 @@ fn a_lost_device_moves_its_shards_and_keeps_its_node() {
         cluster.create(2, "b").await.unwrap();
         let view = cluster.directory().await;
         assert!(view.shards.iter().any(|shard| shard.incarnation == kept.incarnation), "it takes shards again");
+    });
+}
+
+#[test]
+fn a_coordinator_whose_steward_or_core_ended_stops() {
+    with_cluster(3, |env, mut cluster| async move {
+        let leader = cluster.leader().await;
+        cluster.nodes.get_mut(&leader).unwrap().end_steward().await;
+        assert_eq!(cluster.nodes[&leader].stopped(&env).await, "its steward ended");
+        let other = cluster.nodes.keys().find(|name| **name != leader).unwrap().clone();
+        cluster.nodes[&other].group().break_core().await;
+        assert_eq!(cluster.nodes[&other].stopped(&env).await, "the raft group stopped: its core ended");
+        assert!(!cluster.nodes[&other].group().leadership().leads);
+    });
+}
+
+#[test]
+fn a_leader_that_is_still_taking_over_admits_nobody() {
+    with_cluster(1, |_, mut cluster| async move {
+        let leader = cluster.leader().await;
+        let node = cluster.nodes.get_mut(&leader).unwrap();
+        node.end_steward().await;
+        node.service.leases.forget();
+        let sample = ClockSample { coordinator: node.group().id(), number: 0, offset_ms: 60_000, error_ms: 1 };
+        let refused = cluster.node_ask(&leader, "n1", &join("n1", 1, Some(sample))).await;
+        assert!(
+            matches!(&refused, Err(Failure::Unavailable { message }) if message.contains("taking over")),
+            "C6: {refused:?}"
+        );
     });
 }

@@ -98,6 +98,13 @@ impl Node {
         told.expect("it still runs").clone().unwrap_or_default()
     }
 
+    /// Ends the steward, and nothing else.
+    pub async fn end_steward(&mut self) {
+        let steward = self.tasks.remove(0);
+        steward.abort();
+        let _ = steward.await;
+    }
+
     pub fn group(&self) -> &Arc<Group> {
         &self.service.group
     }
