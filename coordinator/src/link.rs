@@ -128,6 +128,27 @@ impl LinkTransport {
     }
 }
 
+/// Which of a coordinator's addresses is dialled next: the one that worked last until it fails, then the others in turn.
+#[derive(Debug, Default)]
+struct Turns {
+    turn: usize,
+    /// Why each address could not be dialled, as it was told last.
+    told: BTreeMap<String, String>,
+}
+
+impl Turns {
+    fn next(&mut self, addrs: &[String]) -> String {
+        self.told.retain(|addr, _| addrs.contains(addr));
+        addrs.get(self.turn % addrs.len().max(1)).cloned().unwrap_or_default()
+    }
+
+    /// It did not work. Whether that is worth a line: the same reason of the same address again is not.
+    fn failed(&mut self, addr: &str, reason: &str) -> bool {
+        self.turn += 1;
+        self.told.insert(addr.to_owned(), reason.to_owned()).is_none_or(|before| before != reason)
+    }
+}
+
 async fn keep_dialled(
     env: Env,
     endpoint: Endpoint,
@@ -135,17 +156,14 @@ async fn keep_dialled(
     addrs: Arc<Mutex<Vec<String>>>,
     connections: Connections,
 ) {
-    let mut told = String::new();
-    for turn in 0_usize.. {
-        let addr = {
-            let addrs = addrs.lock().unwrap_or_else(PoisonError::into_inner);
-            addrs.get(turn % addrs.len().max(1)).cloned().unwrap_or_default()
-        };
+    let mut turns = Turns::default();
+    loop {
+        let addr = turns.next(&addrs.lock().unwrap_or_else(PoisonError::into_inner));
         let peer = Peer { name: name.clone(), addr };
         match dial(&env, &endpoint, &peer).await {
             Ok(connection) => {
                 tracing::info!(peer = peer.name, "connected to a coordinator");
-                told.clear();
+                turns.told.clear();
                 let lock = || connections.lock().unwrap_or_else(PoisonError::into_inner);
                 let heard_ns = Arc::new(AtomicU64::new(env.monotonic_ns()));
                 let dialled = Dialled { connection, heard_ns };
@@ -154,12 +172,11 @@ async fn keep_dialled(
                 lock().remove(&peer.name);
                 tracing::info!(peer = peer.name, %reason, "lost the connection to a coordinator");
             }
-            // The same reason again is not worth a line.
-            Err(reason) if reason != told => {
-                tracing::warn!(peer = peer.name, reason, "cannot connect to a coordinator");
-                told = reason;
+            Err(reason) => {
+                if turns.failed(&peer.addr, &reason) {
+                    tracing::warn!(peer = peer.name, addr = peer.addr, reason, "cannot connect to a coordinator");
+                }
             }
-            Err(_) => {}
         }
         env.sleep(DIAL_AGAIN).await;
     }
@@ -208,5 +225,29 @@ impl Transport for LinkTransport {
                 Err(e) => Err(unreachable(e.to_string())),
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_connection_is_dialled_at_the_address_that_worked_and_each_address_is_told_of_once() {
+        let addrs = ["new:1".to_owned(), "old:1".to_owned()];
+        let mut turns = Turns::default();
+        assert_eq!(turns.next(&addrs), "new:1");
+        // It worked, and was lost.
+        assert_eq!(turns.next(&addrs), "new:1");
+        let mut told = Vec::new();
+        for _ in 0..10 {
+            let addr = turns.next(&addrs);
+            if turns.failed(&addr, &format!("{addr} is silent")) {
+                told.push(addr);
+            }
+        }
+        assert_eq!(told, addrs, "two reasons in turn are not news either");
+        assert!(turns.failed("old:1", "another reason"));
+        assert_eq!(turns.next(&addrs), "old:1");
     }
 }
