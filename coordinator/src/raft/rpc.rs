@@ -216,8 +216,17 @@ mod tests {
             assert_eq!(encode(&read).expect("again"), written);
         }
         let vote = Vote::new(3, 1);
-        let ask = encode(&RaftRequest::Vote(VoteRequest::new(vote, None))).expect("plain data");
-        let seeds = [encode(&append()).expect("plain data"), ask];
+        let ask = Letter { to: 9, request: RaftRequest::Vote(VoteRequest::new(vote, None)) };
+        let reply = RaftReply::Pong(Introduction {
+            name: "c1".into(),
+            members: vec![(1, "c1".into())],
+            ..Introduction::default()
+        });
+        let letters = [append(), ask].map(|letter| encode(&letter).expect("plain data"));
+        assert!(letters.iter().all(|letter| decode::<Letter>(letter).is_ok()), "what is damaged below is a letter");
+        let [first, second] = letters;
+        let seeds = [first, second, encode(&reply).expect("plain data")];
+        assert!(decode::<RaftReply>(&seeds[2]).is_ok(), "and a reply");
         bolero::check!().with_test_time(std::time::Duration::from_secs(5)).with_max_len(256).for_each(
             |plan: &[u8]| {
                 for seed in &seeds {
@@ -226,11 +235,11 @@ mod tests {
                         let at = HEADER_BYTES + usize::from(at) % (bytes.len() - HEADER_BYTES);
                         bytes[at] = byte;
                     }
-                    check::<RaftRequest>(&bytes);
+                    check::<Letter>(&bytes);
                     check::<RaftReply>(&bytes);
                 }
                 let raw = [&seeds[0][..HEADER_BYTES], plan].concat();
-                check::<RaftRequest>(&raw);
+                check::<Letter>(&raw);
                 check::<RaftReply>(&raw);
             },
         );
