@@ -1,7 +1,8 @@
 //! Settings of a coordinator.
 
 use ringfleet_coordinator_core::limits::{LEASE_MS_DEFAULT, LEASE_MS_MAX, LEASE_MS_MIN};
-use ringfleet_link::{Identity, LinkConfig};
+use ringfleet_coordinator_core::validate;
+use ringfleet_link::{Identity, LinkConfig, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -94,6 +95,19 @@ impl CoordinatorConfig {
         }
         if self.peers.len() > PEERS_MAX {
             return Err(format!("{} coordinators, at most {PEERS_MAX}", self.peers.len()));
+        }
+        for Peer { name, addr } in &self.peers {
+            validate::name("coordinator name", name).map_err(|refusal| refusal.message)?;
+            validate::address("coordinator address", addr).map_err(|refusal| refusal.message)?;
+        }
+        let own = self.peers.iter().find(|peer| peer.name == self.name);
+        if let Some(addr) =
+            own.and_then(|own| own.addr.parse::<SocketAddr>().ok()).filter(|own| own.ip().is_unspecified())
+        {
+            return Err(format!("`{addr}` of coordinator `{}` is no address to dial; give NAME=HOST:PORT", self.name));
+        }
+        if self.identity.peer().role() != Role::Coordinator {
+            return Err(format!("the certificate is of {}, not of a coordinator", self.identity.peer()));
         }
         if self.identity.peer().name() != self.name || self.identity.peer().cluster() != self.cluster {
             return Err(format!(

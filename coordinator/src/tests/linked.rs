@@ -308,6 +308,24 @@ fn what_cannot_start_says_why_in_one_line() {
     stranger.name = "c9".into();
     one_line(start_error(&env, stranger), "is not among the peers c1");
 
+    let mut of_a_node = config(&env, &authority, folder.path(), free);
+    of_a_node.identity = authority.issue(Role::Node, "c1", validity(&env)).unwrap();
+    one_line(start_error(&env, of_a_node), "not of a coordinator");
+
+    for (name, addr, expected) in [
+        ("c2", "c2.test", "`c2.test` must be host:port"),
+        ("c 2", "c2.test:1", "coordinator name `c 2` must be"),
+        ("", "c2.test:1", "coordinator name `` must be"),
+    ] {
+        let mut odd = config(&env, &authority, folder.path(), free);
+        odd.peers.push(Peer { name: name.into(), addr: addr.into() });
+        one_line(start_error(&env, odd), expected);
+    }
+
+    let mut nowhere = config(&env, &authority, folder.path(), free);
+    nowhere.peers[0].addr = "0.0.0.0:7400".into();
+    one_line(start_error(&env, nowhere), "`0.0.0.0:7400` of coordinator `c1` is no address to dial");
+
     let mut hasty = config(&env, &authority, folder.path(), free);
     hasty.lease_ms = 1;
     one_line(start_error(&env, hasty), "lease_ms 1 must be");
