@@ -1,13 +1,15 @@
 //! Health and metrics over HTTP.
 //!
 //! `/livez`: the process runs and its log can be written. `/readyz`: it also knows a leader. `/metrics`: Prometheus.
+//!
+//! C9: nobody has to prove who he is here, so what anybody can take is bounded ([`BoundedTcp`]), and refusals are counted.
 
 use crate::service::Service;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::{Router, routing::get};
-use ringfleet_env::{Env, TaskHandle};
+use ringfleet_env::{BoundedStream, BoundedTcp, Env, HTTP_REQUEST_LIMIT, TaskHandle};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,21 +19,36 @@ use std::sync::Arc;
 /// # Errors
 /// When the port cannot be had.
 pub fn serve(env: &Env, addr: SocketAddr, service: Arc<Service>) -> io::Result<(SocketAddr, TaskHandle)> {
-    let listener = env.listen_tcp(addr)?;
-    listener.set_nonblocking(true)?;
+    let listener =
+        BoundedTcp::new(env, env.listen_tcp(addr)?, HTTP_REQUEST_LIMIT, service.metrics.http_refused.clone())?;
     let bound = listener.local_addr()?;
-    let listener = tokio::net::TcpListener::from_std(listener)?;
     let routes = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(service);
     let task = env.spawn("http", async move {
-        if let Err(e) = axum::serve(listener, routes).await {
+        if let Err(e) = axum::serve(Bounded(listener), routes).await {
             tracing::error!(error = %e, "health and metrics are no longer served");
         }
     });
     Ok((bound, task.abort_on_drop()))
+}
+
+/// The bounded listener, as axum wants it.
+struct Bounded(BoundedTcp);
+
+impl axum::serve::Listener for Bounded {
+    type Io = BoundedStream;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (BoundedStream, SocketAddr) {
+        self.0.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
 }
 
 async fn livez(State(service): State<Arc<Service>>) -> (StatusCode, String) {

@@ -8,6 +8,8 @@ use prometheus::{
 use ringfleet_coordinator_core::LeaseTable;
 use ringfleet_coordinator_core::query::Liveness;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The counters and gauges of one coordinator.
 pub struct Metrics {
@@ -30,7 +32,14 @@ pub struct Metrics {
     purged_index: IntGauge,
     placement_index: IntGauge,
     voters: IntGauge,
-    proposals: IntGauge,
+    proposals: IntCounter,
+    /// Messages of the Raft group from who is not in it.
+    pub raft_denied: IntCounter,
+    /// Connections to the health port that were refused or cut.
+    pub http_refused: Arc<AtomicU64>,
+    http_refused_total: IntCounter,
+    /// One page at a time: each brings the counters up to what is counted elsewhere.
+    rendering: Mutex<()>,
     members: IntGaugeVec,
     sets: IntGauge,
     shards: IntGaugeVec,
@@ -60,41 +69,62 @@ impl Metrics {
     /// When two have the same name.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let name = |name: &str| format!("ringfleet_coordinator_{name}");
-        let gauge = |at: &str, help: &str| register(&registry, IntGauge::new(name(at), help));
-        let gauges = |at: &str, help: &str, label: &str| {
-            register(&registry, IntGaugeVec::new(Opts::new(name(at), help), &[label]))
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help));
+        let gauges = |name: &str, help: &str, label: &str| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), &[label]))
         };
-        let counter = |at: &str, help: &str| register(&registry, IntCounter::new(name(at), help));
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help));
         Ok(Self {
             requests: register(
                 &registry,
-                IntCounterVec::new(Opts::new(name("requests_total"), "Requests by verb."), &["verb"]),
+                IntCounterVec::new(Opts::new("ringfleet_coordinator_requests_total", "Requests by verb."), &["verb"]),
             )?,
-            denied: counter("requests_denied_total", "Requests that the caller's role may not make.")?,
-            renewals: counter("lease_renewals_total", "Leases granted.")?,
+            denied: counter(
+                "ringfleet_coordinator_requests_denied_total",
+                "Requests that the caller's role may not make.",
+            )?,
+            renewals: counter("ringfleet_coordinator_lease_renewals_total", "Leases granted.")?,
             quarantined_renewals: counter(
-                "lease_renewals_quarantined_total",
+                "ringfleet_coordinator_lease_renewals_quarantined_total",
                 "Leases not granted because the node's clock is off.",
             )?,
-            quarantined: gauge("members_quarantined", "Live nodes that are quarantined because their clock is off.")?,
+            quarantined: gauge(
+                "ringfleet_coordinator_members_quarantined",
+                "Live nodes that are quarantined because their clock is off.",
+            )?,
             clock_offset_ms: gauge(
-                "clock_offset_ms",
+                "ringfleet_coordinator_clock_offset_ms",
                 "This coordinator's wall clock minus the median of all that it hears; 0 if it does not lead or too few are heard.",
             )?,
-            is_leader: gauge("is_leader", "Whether this coordinator leads: 1 or 0.")?,
-            term: gauge("term", "Term of the raft group.")?,
-            last_index: gauge("last_index", "Last record of the log.")?,
-            applied_index: gauge("applied_index", "Last record applied.")?,
-            snapshot_index: gauge("snapshot_index", "Last record covered by a snapshot.")?,
-            purged_index: gauge("purged_index", "Last record purged from the log.")?,
-            placement_index: gauge("placement_index", "Last record that changed members, sets or shards.")?,
-            voters: gauge("voters", "Coordinators that vote.")?,
-            proposals: gauge("proposals", "Commands put into the log by this coordinator since its start.")?,
-            members: gauges("members", "Nodes by state.", "state")?,
-            sets: gauge("sets", "Actor sets.")?,
-            shards: gauges("shards", "Shards by state.", "state")?,
-            leases: gauge("leases", "Leases that the leader remembers.")?,
+            is_leader: gauge("ringfleet_coordinator_is_leader", "Whether this coordinator leads: 1 or 0.")?,
+            term: gauge("ringfleet_coordinator_term", "Term of the raft group.")?,
+            last_index: gauge("ringfleet_coordinator_last_index", "Last record of the log.")?,
+            applied_index: gauge("ringfleet_coordinator_applied_index", "Last record applied.")?,
+            snapshot_index: gauge("ringfleet_coordinator_snapshot_index", "Last record covered by a snapshot.")?,
+            purged_index: gauge("ringfleet_coordinator_purged_index", "Last record purged from the log.")?,
+            placement_index: gauge(
+                "ringfleet_coordinator_placement_index",
+                "Last record that changed members, sets or shards.",
+            )?,
+            voters: gauge("ringfleet_coordinator_voters", "Coordinators that vote.")?,
+            proposals: counter(
+                "ringfleet_coordinator_proposals_total",
+                "Commands put into the log by this coordinator.",
+            )?,
+            raft_denied: counter(
+                "ringfleet_coordinator_raft_denied_total",
+                "Messages of the raft group from who is not in it.",
+            )?,
+            http_refused: Arc::default(),
+            http_refused_total: counter(
+                "ringfleet_coordinator_http_refused_total",
+                "Connections to this port refused or cut.",
+            )?,
+            rendering: Mutex::default(),
+            members: gauges("ringfleet_coordinator_members", "Nodes by state.", "state")?,
+            sets: gauge("ringfleet_coordinator_sets", "Actor sets.")?,
+            shards: gauges("ringfleet_coordinator_shards", "Shards by state.", "state")?,
+            leases: gauge("ringfleet_coordinator_leases", "Leases that the leader remembers.")?,
             registry,
         })
     }
@@ -113,7 +143,10 @@ impl Metrics {
         set(&self.snapshot_index, status.snapshot_index);
         set(&self.purged_index, status.purged_index);
         set(&self.voters, u64::from(status.voters));
-        set(&self.proposals, group.proposals());
+        let _one_page = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        let raise = |counter: &IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+        raise(&self.proposals, group.proposals());
+        raise(&self.http_refused_total, self.http_refused.load(Ordering::Relaxed));
         set(&self.leases, leases.len() as u64);
         self.clock_offset_ms.set(leases.own_clock_offset_ms(now_ns).unwrap_or(0));
         let table = leases.snapshot();

@@ -55,9 +55,14 @@ impl Service {
         if raft::is_raft(request) {
             if !allowed(caller.role, Verb::Raft) {
                 tracing::warn!(role = %caller.role, name = caller.name, "a raft message from who is no coordinator here");
+                self.metrics.raft_denied.inc();
                 return Vec::new();
             }
-            return self.group.handle(&caller.name, request).await;
+            let reply = self.group.handle(&caller.name, request).await;
+            if reply.is_empty() {
+                self.metrics.raft_denied.inc();
+            }
+            return reply;
         }
         match peek_kind(request) {
             Ok(MessageKind::NodeRequest) => {

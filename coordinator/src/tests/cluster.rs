@@ -294,6 +294,10 @@ fn a_waiting_watch_is_answered_when_something_changes() {
 fn roles_names_and_bytes_that_do_not_fit_are_refused() {
     with_cluster(1, |_, cluster| async move {
         cluster.leader().await;
+        let caller = crate::service::Caller { role: Role::Node, name: "n1".into() };
+        let service = &cluster.nodes["c1"].service;
+        assert!(service.handle(&caller, &crate::raft::ping()).await.is_empty(), "C11");
+        assert_eq!(service.metrics.raft_denied.get(), 1);
         let document = ActorSet::new("a", "t");
         let request = |verb| AdminRequest { operation: 1, deadline_ms: 1000, verb };
         let apply = || request(AdminVerb::Apply { document: document.clone() });

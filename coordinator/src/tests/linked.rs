@@ -336,3 +336,36 @@ fn what_cannot_start_says_why_in_one_line() {
     foreign.cluster = "other".into();
     one_line(start_error(&env, foreign), "of cluster `test`");
 }
+
+/// The bounds themselves are tested with the node's port; this is the same listener.
+#[test]
+fn one_connection_too_many_to_the_health_port_is_closed_and_counted() {
+    use ringfleet_env::HTTP_CONNECTIONS_MAX;
+    use std::io::{Read, Write};
+    let env = Env::tokio();
+    let mut processes = Processes::start(&env, 1);
+    let http = processes.running["c1"].1.http_addr().unwrap();
+    let connect = || {
+        let stream = std::net::TcpStream::connect(http).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+    };
+    let mut open = Vec::new();
+    for _ in 0..HTTP_CONNECTIONS_MAX {
+        let mut stream = connect();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut begin = [0; 12];
+        stream.read_exact(&mut begin).unwrap();
+        assert_eq!(&begin, b"HTTP/1.1 200");
+        open.push(stream);
+    }
+    let mut nothing = [0; 1];
+    assert!(matches!(connect().read(&mut nothing), Ok(0) | Err(_)), "one too many is closed");
+    // One of those that are served has the page.
+    let mut last = open.pop().unwrap();
+    last.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    let mut page = String::new();
+    last.read_to_string(&mut page).unwrap();
+    assert!(page.contains("\nringfleet_coordinator_http_refused_total 1\n"), "{page}");
+    processes.kill("c1");
+}

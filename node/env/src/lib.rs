@@ -26,6 +26,8 @@
 //! Deliberately absent: a global instance, thread-local time, channels (those of `tokio::sync`
 //! work under every executor), process handling, and environment variables.
 
+#[cfg(feature = "tokio")]
+mod bounded;
 mod clock;
 mod disk;
 mod env;
@@ -37,6 +39,8 @@ mod random;
 #[cfg(feature = "tokio")]
 mod tokio_env;
 
+#[cfg(feature = "tokio")]
+pub use bounded::{BoundedStream, BoundedTcp, HTTP_CONNECTIONS_MAX, HTTP_REQUEST_BYTES_MAX, HTTP_REQUEST_LIMIT};
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use disk::{Disk, DiskFile, DiskLock};
 pub use env::{Elapsed, Env, EnvParts, Interval};
