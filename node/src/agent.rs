@@ -544,10 +544,6 @@ impl Agent {
         let stuck = self.stop_devices().await;
         let stopped_at = self.env.now();
         self.shared.turned(stopped_at.as_ns());
-        if let Ended::DeviceLost(lost) = &mut ended {
-            // Others may have gone meanwhile.
-            *lost = self.lost();
-        }
         if let (Some(index), false) = (stuck, matches!(ended, Ended::Stopped)) {
             ended = Ended::Failed(NodeError::DeviceFailed { index: index.0 });
         }

@@ -207,13 +207,25 @@ impl Devices {
         self.running.iter().map(|&(at, _)| at).collect()
     }
 
-    /// A running device was lost. `false` if it was a part of this process, which then cannot go on.
-    pub fn lost(&mut self, index: DeviceIndex) -> bool {
-        let Some((at, Some(witness))) = self.running.get(usize::from(index.0)) else { return false };
-        let why = witness.why().unwrap_or_else(|| "it has ended".to_owned());
-        let DeviceConfig::Process { name, .. } = self.configs[*at].clone() else { return false };
-        self.fault(&name, &why);
-        true
+    /// These devices were lost while they ran. Others may have gone while everything was being stopped for it; they count, too.
+    ///
+    /// # Errors
+    /// One that was a part of this process, which then cannot go on.
+    pub fn lost(&mut self, lost: &[DeviceIndex]) -> Result<(), NodeError> {
+        for (index, (at, witness)) in self.running.clone().into_iter().enumerate() {
+            let index = device_index(index);
+            let DeviceConfig::Process { name, .. } = &self.configs[at] else {
+                if lost.contains(&index) {
+                    return Err(NodeError::DeviceFailed { index: index.0 });
+                }
+                continue;
+            };
+            if lost.contains(&index) || witness.as_ref().is_some_and(Witness::is_lost) {
+                let why = witness.and_then(|witness| witness.why()).unwrap_or_else(|| "it has ended".to_owned());
+                self.fault(&name.clone(), &why);
+            }
+        }
+        Ok(())
     }
 
     fn fault(&mut self, name: &str, why: &str) {

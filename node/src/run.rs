@@ -273,11 +273,7 @@ impl Node {
                 Ended::Failed(error) => return Err(error),
                 // Its incarnation has left, so that its shards were placed anew: the loss of a device is the loss of its incarnation.
                 Ended::DeviceLost(lost) => {
-                    for index in lost {
-                        if !self.devices.lost(index) {
-                            return Err(NodeError::DeviceFailed { index: index.0 });
-                        }
-                    }
+                    self.devices.lost(&lost)?;
                     let health = self.devices.health();
                     self.shared.update(|snapshot| {
                         snapshot.device_health = health;

@@ -191,6 +191,23 @@ fn a_killed_device_process_is_noticed_within_50_ms_and_another_can_start() {
     assert!(fastest <= Duration::from_millis(50), "noticed after {fastest:?}");
 }
 
+#[test]
+fn a_device_process_that_is_killed_while_it_is_stopped_is_lost_and_one_that_is_dropped_is_not() {
+    for kill in [true, false] {
+        let mut device = start(&tiny(1));
+        let (witness, pid) = (device.witness(), Pid::from_raw(device.pid()).expect("a process"));
+        assert!(!witness.is_lost());
+        device.submit(Control::Stop).expect("always taken");
+        if kill {
+            kill_process(pid, Signal::KILL).expect("killed");
+            wait(&mut device, "the loss", |_| witness.is_lost().then_some(()));
+        }
+        await_status(&mut device, Status::Stopped);
+        drop(device);
+        assert_eq!(witness.is_lost(), kill, "{:?}", witness.why());
+    }
+}
+
 /// Stops the device process, so that nobody but the test writes its words.
 fn stop_process(device: &ProcessDevice) -> Spy {
     let spy = Spy::on(device.pid() as u32, *device.shape());

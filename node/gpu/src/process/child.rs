@@ -83,6 +83,10 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> LaunchError {
 #[derive(Debug, Default)]
 struct Watch {
     gone: AtomicBool,
+    /// The agent has let go of it: its end from then on is no loss.
+    let_go: AtomicBool,
+    /// It has ended before that.
+    lost: AtomicBool,
     words: Mutex<Option<String>>,
 }
 
@@ -231,6 +235,8 @@ fn watch_over(socket: &OwnedFd, child: &mut Child, watch: &Watch, clock: &dyn Cl
             break;
         }
     }
+    // Relaxed: whoever lets go of it asks after the end of this thread, and others take it for a hint.
+    watch.lost.store(!watch.let_go.load(Ordering::Relaxed), Ordering::Relaxed);
     // Release: pairs with the acquire in `is_gone`; the last words are there.
     watch.gone.store(true, Ordering::Release);
     let how = end_within_limit(child, clock);
@@ -297,10 +303,17 @@ impl Witness {
     pub fn why(&self) -> Option<String> {
         self.0.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Whether the process ended by itself, and not because its device was dropped: also while it was being stopped.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.0.lost.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
+        self.watch.let_go.store(true, Ordering::Relaxed);
         // Both sides see the end of the pair: the process ends, the thread waits for it, and kills it if it does not.
         let _ = shutdown(&self.socket, Shutdown::Both);
         if let Some(thread) = self.thread.take() {
