@@ -8,7 +8,7 @@ use ringfleet::{
     cmd::apply,
     config::{ConfigFile, ContextEntry},
     local::{Kind, LocalCluster, LocalConfig, Process, Signal},
-    metrics::Metrics,
+    metrics::{Conservation, Metrics},
 };
 use ringfleet_client::{Client, ClientConfig, Session};
 use ringfleet_env::Env;
@@ -158,32 +158,25 @@ impl TestCluster {
 
     /// C7: waits until nothing is in flight, then checks that nothing is missing and nothing too many. Gives what was sent,
     /// handled, dead-lettered and lost.
-    pub async fn conserved(&self) -> Result<Sum> {
+    pub async fn conserved(&self) -> Result<Conservation> {
         let mut last = None;
         self.until("the cluster to be quiet and its sum to be exact (C7)", async || {
             let now = self.sum().await?;
             let quiet = now.in_flight == 0 && last == Some(now);
             last = Some(now);
-            Ok(quiet && now.sent + now.again == now.handled + now.dead_lettered + now.lost)
+            Ok(quiet && now.holds())
         })
         .await
         .with_context(|| format!("{last:?}"))?;
         last.context("nothing was summed")
     }
 
-    async fn sum(&self) -> Result<Sum> {
-        let pages = self.pages().await?;
-        let sum = |name| pages.iter().map(|page| page.sum(name)).sum();
-        Ok(Sum {
-            sent: sum("ringfleet_messages_sent_total"),
-            handled: sum("ringfleet_messages_handled_total"),
-            in_flight: sum("ringfleet_messages_in_flight"),
-            dead_lettered: sum("ringfleet_messages_dead_lettered_total"),
-            lost: sum("ringfleet_messages_lost_total"),
-            again: sum("ringfleet_agent_node_in_total")
-                - sum("ringfleet_agent_node_taken_back_total")
-                - sum("ringfleet_agent_node_out_total"),
-        })
+    async fn sum(&self) -> Result<Conservation> {
+        let mut sum = Conservation::default();
+        for page in self.pages().await? {
+            sum.add(&page).map_err(anyhow::Error::msg)?;
+        }
+        Ok(sum)
     }
 
     /// Looks until `ready` says so, for at most [`PATIENCE`].
@@ -202,24 +195,6 @@ impl TestCluster {
         ensure!(killed.is_empty(), "had to be killed: {killed:?}");
         Ok(())
     }
-}
-
-/// The two sides of C7.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sum {
-    /// Messages sent, by actors and clients.
-    pub sent: i128,
-    /// Messages handled, by actors and clients.
-    pub handled: i128,
-    /// Messages that lie somewhere.
-    pub in_flight: i128,
-    /// Messages dead-lettered.
-    pub dead_lettered: i128,
-    /// Messages reported lost.
-    pub lost: i128,
-    /// Messages between nodes that were accepted, and whose sender was not told before the channel broke: they count twice on the
-    /// other side.
-    pub again: i128,
 }
 
 fn client(env: &Env, local: &LocalCluster) -> Result<Client> {
