@@ -98,9 +98,14 @@ pub async fn run(app: &App, args: &DemoArgs) -> CtlResult {
     };
     let stopped = cluster.stop_all(STOP_PATIENCE).await;
     drop(cluster);
+    let ended = outcome.and_then(|checks| conclude(checks, stopped));
     // The logs of a failure explain it.
-    finish(folder, args.keep || outcome.is_err() && !interrupted)?;
-    let mut checks = outcome?;
+    let finished = finish(folder, args.keep || ended.is_err() && !interrupted);
+    ended.and(finished)
+}
+
+/// The last check, and whether all of them held.
+fn conclude(mut checks: Checks, stopped: CtlResult<Vec<String>>) -> CtlResult {
     let killed = stopped?;
     checks.check("every process stopped when asked", killed.is_empty(), || format!("killed: {}", killed.join(", ")));
     checks.conclude()
@@ -212,7 +217,7 @@ async fn wait_quiet(app: &App, pages: &[String]) -> CtlResult<Conservation> {
     let mut last = None;
     loop {
         let sum = conservation(app, pages).await?;
-        if sum.in_flight == 0 && last.as_ref() == Some(&sum) {
+        if sum.in_flight == 0 && last == Some(sum) {
             return Ok(sum);
         }
         if app.env.now() >= deadline {
@@ -262,5 +267,26 @@ impl Checks {
                 Err(CtlError::failed("demo", cause))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_that_failed_and_a_process_that_was_killed_are_failures_whose_logs_are_kept() {
+        let mut failed = Checks::default();
+        failed.check("one and one are two", false, || "they are three".to_owned());
+        let ended = conclude(failed, Ok(Vec::new()));
+        assert!(ended.as_ref().is_err_and(|error| error.text.contains("they are three")), "{ended:?}");
+        assert!(conclude(Checks::default(), Ok(vec!["n1".to_owned()])).is_err());
+        assert_eq!(conclude(Checks::default(), Ok(Vec::new())), Ok(()));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().to_owned();
+        finish(folder, ended.is_err()).expect("kept");
+        assert!(path.exists());
+        std::fs::remove_dir(path).expect("empty");
     }
 }
