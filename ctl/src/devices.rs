@@ -1,8 +1,10 @@
 //! `--devices`: what a node runs its actors on.
 
 use std::ffi::OsString;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use ringfleet_gpu::CpuDeviceConfig;
 use ringfleet_gpu::process::{GpuConfig, Launch, Wanted};
@@ -28,6 +30,8 @@ enum Part {
 
 /// The most devices of one node.
 const DEVICES_MAX: usize = 64;
+/// How long `doctor` may take to say which GPUs are usable. A longer one is killed, and none is.
+const DOCTOR_LIMIT: Duration = Duration::from_secs(20);
 
 impl std::str::FromStr for DeviceList {
     type Err = String;
@@ -121,16 +125,19 @@ impl DeviceList {
         self.0.iter().flat_map(of).collect()
     }
 
-    /// The first device. What `auto` finds is a GPU, else threads in a process of their own: a bench is about what agents start.
+    /// The first device, and which GPU it is, if it is one. What `auto` finds is a GPU, else threads in a process of their own: a bench is
+    /// about what agents start.
     #[must_use]
-    pub fn for_bench(&self, defaults: &Defaults) -> Option<DeviceConfig> {
+    pub fn for_bench(&self, defaults: &Defaults) -> Option<(DeviceConfig, Option<u32>)> {
         let first = match self.0.first()? {
             Part::Auto => {
                 usable_gpus(&defaults.program).first().map_or(Part::ProcessCpu(None), |gpu| Part::Gpu(vec![*gpu]))
             }
             named => named.clone(),
         };
-        Self(vec![first]).configs(defaults, Vec::new).into_iter().next()
+        let only = Self(vec![first]);
+        let config = only.configs(defaults, Vec::new).into_iter().next()?;
+        Some((config, only.gpus().first().copied()))
     }
 
     /// The devices, in order. `gpus` says which GPUs `auto` takes; it is asked at most once.
@@ -191,11 +198,44 @@ pub fn usable_gpus(program: &Path) -> Vec<u32> {
     if !["/dev/nvidiactl", "/dev/dxg"].iter().any(|file| Path::new(file).exists()) {
         return Vec::new();
     }
-    let doctor =
-        Command::new(program).args(["doctor", "-o", "json"]).stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let report = doctor.ok().and_then(|output| serde_json::from_slice::<serde_json::Value>(&output.stdout).ok());
-    let usable = report.and_then(|report| serde_json::from_value(report["usable"].clone()).ok());
-    usable.unwrap_or_default()
+    let mut doctor = Command::new(program);
+    doctor.args(["doctor", "-o", "json"]);
+    ask_doctor(doctor, DOCTOR_LIMIT).unwrap_or_else(|reason| {
+        tracing::warn!(reason, "no GPU is used: `ringfleet doctor` did not say which are usable");
+        Vec::new()
+    })
+}
+
+/// What `doctor` says, if it does within `limit`; a driver that hangs may keep it for ever.
+fn ask_doctor(mut doctor: Command, limit: Duration) -> Result<Vec<u32>, String> {
+    let doctor = doctor.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = doctor.spawn().map_err(|error| format!("starting it: {error}"))?;
+    let stdout = child.stdout.take();
+    let (said, hear) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let read = stdout.map_or(Ok(0), |mut stdout| stdout.read_to_end(&mut text));
+        // Nobody listens any more when it was too late.
+        let _ = said.send(read.map(|_| text));
+    });
+    let heard = hear.recv_timeout(limit);
+    if heard.is_err() {
+        // It has ended by itself otherwise.
+        let _ = child.kill();
+    }
+    // What hangs in the driver ends whenever it can.
+    std::thread::spawn(move || drop(child.wait()));
+    let text = heard.map_err(|_| format!("no answer within {limit:?}; it was killed"))?;
+    let text = text.map_err(|error| format!("reading what it says: {error}"))?;
+    let report: Doctor =
+        serde_json::from_slice(&text).map_err(|error| format!("what it says is no report: {error}"))?;
+    Ok(report.usable)
+}
+
+/// What `auto` wants to know of doctor's report.
+#[derive(serde::Deserialize)]
+struct Doctor {
+    usable: Vec<u32>,
 }
 
 #[cfg(test)]
@@ -236,6 +276,29 @@ mod tests {
         );
         assert_eq!(configs("auto", &[]), ["cpu 3"]);
         assert_eq!(configs("auto", &[2]), ["gpu-2: device run --kind gpu --gpu 2"]);
+    }
+
+    #[test]
+    fn a_bench_of_a_gpu_knows_which_one_it_is() {
+        let of = |text: &str| text.parse::<DeviceList>().expect("a list").for_bench(&defaults()).expect("a device").1;
+        assert_eq!((of("gpu:3,0"), of("cpu+gpu:3"), of("process:cpu")), (Some(3), None, None));
+    }
+
+    #[test]
+    fn a_doctor_that_hangs_is_killed_and_one_that_says_nothing_of_use_is_told_of() {
+        let shell = |script: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", script]);
+            command
+        };
+        let hangs = ask_doctor(shell("exec sleep 600"), Duration::from_millis(200)).expect_err("too late");
+        assert!(hangs.contains("no answer within 200ms"), "{hangs}");
+        let failed = ask_doctor(shell("echo broken; exit 1"), DOCTOR_LIMIT).expect_err("no report");
+        assert!(failed.contains("no report"), "{failed}");
+        assert_eq!(
+            ask_doctor(shell("echo '{\"usable\": [0, 2], \"findings\": []}'; exit 1"), DOCTOR_LIMIT),
+            Ok(vec![0, 2])
+        );
     }
 
     #[test]

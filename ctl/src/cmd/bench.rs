@@ -80,7 +80,7 @@ fn measure(app: &App, args: &DeviceArgs) -> Result<Outcome, String> {
         program: std::env::current_exe().map_err(|error| error.to_string())?,
         cache: None,
     };
-    let chosen = args.devices.for_bench(&defaults).ok_or("no device was named")?;
+    let (chosen, gpu) = args.devices.for_bench(&defaults).ok_or("no device was named")?;
     let (device, name, driver_version, kind): (Box<dyn Device>, _, _, _) = match chosen {
         DeviceConfig::Cpu(config) => {
             let device = CpuDevice::start(&config, &table, clock.clone()).map_err(|error| chain(&error))?;
@@ -109,8 +109,8 @@ fn measure(app: &App, args: &DeviceArgs) -> Result<Outcome, String> {
     stopped.map_err(|error| error.to_string())?;
     if kind == Kind::Gpu {
         // What users do today instead of a message, on the same GPU, which nobody else uses now.
-        let ordinal = args.devices.gpus().first().copied().unwrap_or(0);
-        let times = baseline::measure(ordinal, &*clock).map_err(|error| error.to_string())?;
+        let gpu = gpu.ok_or("the device says that it is a GPU, and none was asked for")?;
+        let times = baseline::measure(gpu, &*clock).map_err(|error| error.to_string())?;
         rows.push(Row::times("launch and synchronise", None, times.launch_us, "ok".into()));
         rows.push(Row::times("graph launch and synchronise", None, times.graph_us, "ok".into()));
     }
