@@ -35,20 +35,23 @@ pub async fn get(env: &Env, addr: &str, path: &str, patience: Duration) -> CtlRe
 /// # Errors
 /// What is wrong with the reply, or its status if that is not 200.
 pub fn body(reply: &[u8]) -> Result<String, String> {
-    let text = String::from_utf8_lossy(reply);
-    let (head, body) = text.split_once("\r\n\r\n").ok_or("the answer is cut short")?;
+    let end = reply.windows(4).position(|bytes| bytes == b"\r\n\r\n").ok_or("the answer is cut short")?;
+    let (head, body) = (String::from_utf8_lossy(&reply[..end]), &reply[end + 4..]);
+    let text = String::from_utf8_lossy(body);
     let status = head.split_whitespace().nth(1).unwrap_or("");
     if status != "200" {
-        return Err(format!("status {status}: {}", body.lines().next().unwrap_or("")));
+        return Err(format!("status {status}: {}", text.lines().next().unwrap_or("")));
     }
-    let chunked = head.lines().any(|line| {
-        let line = line.to_ascii_lowercase();
-        line.starts_with("transfer-encoding:") && line.contains("chunked")
-    });
-    if chunked {
-        dechunk(body).ok_or_else(|| "the chunks of the answer are cut short".to_owned())
-    } else {
-        Ok(body.to_owned())
+    let header = |name: &str| {
+        let line = head.lines().find(|line| line.split(':').next().is_some_and(|key| key.eq_ignore_ascii_case(name)));
+        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_ascii_lowercase())
+    };
+    if header("transfer-encoding").is_some_and(|value| value.contains("chunked")) {
+        return dechunk(&text).ok_or_else(|| "the chunks of the answer are cut short".to_owned());
+    }
+    match header("content-length").and_then(|value| value.parse::<usize>().ok()) {
+        Some(bytes) if body.len() < bytes => Err(format!("the answer is cut short: {} of {bytes} bytes", body.len())),
+        _ => Ok(text.into_owned()),
     }
 }
 
@@ -76,5 +79,7 @@ mod tests {
         assert_eq!(body(chunked).as_deref(), Ok("hi ho"));
         assert_eq!(body(b"HTTP/1.1 503 No\r\n\r\nnot joined").unwrap_err(), "status 503: not joined");
         assert!(body(b"HTTP/1.1 200").is_err());
+        let short = body(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nhi").unwrap_err();
+        assert_eq!(short, "the answer is cut short: 2 of 3 bytes");
     }
 }

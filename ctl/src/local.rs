@@ -398,12 +398,13 @@ impl LocalCluster {
         Ok(())
     }
 
-    /// Stops every process: SIGTERM to all, nodes first, and SIGKILL to those that remain when `patience` is over. Says which had to
-    /// be killed.
+    /// Stops every process: SIGTERM to all nodes, then to all coordinators, `patience` for either, and SIGKILL to those that remain. Says
+    /// which had to be killed.
     pub async fn stop_all(&mut self, patience: Duration) -> CtlResult<Vec<String>> {
-        let deadline = self.env.now() + patience;
         // Nodes say goodbye to coordinators that are still there.
         for kind in [Kind::Node, Kind::Coordinator] {
+            // Each kind its own: nodes that are late leave coordinators their time.
+            let deadline = self.env.now() + patience;
             let group: Vec<usize> = (0..self.processes.len()).filter(|&at| self.processes[at].kind == kind).collect();
             for &at in &group {
                 self.signal_at(at, Signal::TERM)?;

@@ -34,7 +34,7 @@ pub struct UdpProxy {
     front: SocketAddr,
     state: Arc<State>,
     // In a lock only because a handle alone cannot be shared between threads.
-    _task: Mutex<TaskHandle>,
+    task: Mutex<TaskHandle>,
 }
 
 /// What happens to datagrams on their way, by chance; times a thousand where it is a share.
@@ -88,7 +88,7 @@ impl UdpProxy {
         let front = socket.local_addr()?;
         let state = Arc::new(State::default());
         let task = env.spawn("udp proxy", forward(env.clone(), socket, target, state.clone())).abort_on_drop();
-        Ok(Self { env: env.clone(), front, state, _task: Mutex::new(task) })
+        Ok(Self { env: env.clone(), front, state, task: Mutex::new(task) })
     }
 
     /// Where it listens.
@@ -136,6 +136,16 @@ impl UdpProxy {
     /// Datagrams forwarded and dropped so far, both ways.
     pub fn counts(&self) -> (u64, u64) {
         (self.state.forwarded.load(Ordering::Relaxed), self.state.dropped.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for UdpProxy {
+    fn drop(&mut self) {
+        self.task.lock().unwrap_or_else(PoisonError::into_inner).abort();
+        // A source owns the task that waits at its socket, and that task the source: neither would go by itself.
+        for source in std::mem::take(&mut *self.state.lock()).into_values() {
+            drop(source.back.lock().unwrap_or_else(PoisonError::into_inner).take());
+        }
     }
 }
 
@@ -305,6 +315,25 @@ mod tests {
         })
         .expect("a runtime");
         assert_eq!(passed, (vec![b"a1".to_vec(), b"b1".to_vec(), b"b2".to_vec()], (5, 1), 2));
+    }
+
+    #[test]
+    fn a_proxy_that_is_dropped_leaves_no_socket_behind() {
+        Env::run_tokio(1, |env| async move {
+            let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
+            let node = bind(&env, any).expect("a node");
+            let proxy = UdpProxy::start(&env, any, node.local_addr().expect("bound")).expect("a proxy");
+            let client = bind(&env, any).expect("a client");
+            client.send_to(b"x", proxy.addr()).await.expect("sent");
+            let (_, source) = env.timeout(LIMIT, node.recv_from(&mut [0; 16])).await.expect("in time").expect("read");
+            drop(proxy);
+            let give_up = env.now() + LIMIT;
+            while bind(&env, source).is_err() {
+                assert!(env.now() < give_up, "{source} is still bound");
+                env.sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .expect("a runtime");
     }
 
     #[test]

@@ -70,7 +70,8 @@ async fn go_on(
         apply::apply(&operator, located.set, &located.place, true).await?;
     }
     let applied = app.env.now() - killed_at;
-    let used = use_counters(session).await?;
+    let used = app.env.timeout(PATIENCE, use_counters(session)).await;
+    let used = used.map_err(|elapsed| CtlError::unreachable("using the second set", elapsed))??;
     let what = format!(
         "set counter applied {:.1} s after the kill, {COUNTERS} actors {}",
         applied.as_secs_f64(),
