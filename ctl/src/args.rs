@@ -74,8 +74,8 @@ pub enum Verb {
     /// Measure a device of this machine.
     #[command(subcommand)]
     Bench(cmd::bench::BenchVerb),
-    /// The process of one device; devices that a node does not use. Agents start these processes themselves.
-    #[command(subcommand, hide = true)]
+    /// Devices that a node of this machine does not use.
+    #[command(subcommand)]
     Device(cmd::device::DeviceVerb),
     /// Run a coordinator in the foreground.
     Coordinator(cmd::coordinator::CoordinatorArgs),

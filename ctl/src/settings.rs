@@ -36,7 +36,16 @@ pub struct IdentityFiles {
     pub ca: PathBuf,
 }
 
+/// The flags of an identity, each of which may be missing: those of [`IdentityFiles::of`], in its order.
+pub type IdentityFlags = [Option<PathBuf>; 4];
+
 impl IdentityFiles {
+    /// What the flags say, over what the file of settings says.
+    pub fn merged(flags: IdentityFlags, file: IdentityFlags) -> CtlResult<Self> {
+        let ([folder, certificate, key, ca], [folder_file, certificate_file, key_file, ca_file]) = (flags, file);
+        Self::of(folder.or(folder_file), certificate.or(certificate_file), key.or(key_file), ca.or(ca_file))
+    }
+
     /// Files in `folder` unless named one by one.
     pub fn of(
         folder: Option<PathBuf>,
@@ -61,6 +70,11 @@ impl IdentityFiles {
         Identity::load_files(&*env.disk(), &self.certificate, &self.key, &self.ca)
             .map_err(|error| CtlError::usage("loading the own identity", chain(&error)))
     }
+}
+
+/// A setting without a default that neither the flags nor the file have.
+pub fn missing(flag: &str) -> CtlError {
+    CtlError::usage("reading the settings", format!("--{flag} is needed"))
 }
 
 /// What is wrong with an address that others are to dial.

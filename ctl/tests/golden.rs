@@ -97,7 +97,7 @@ fn processes_that_cannot_start_say_why() {
 fn every_verb_has_help_and_every_shell_completions() {
     let home = tempfile::tempdir().expect("a folder");
     for verb in
-        "demo dev node coordinator coordinators apply get describe tell ask scale delete status actor config completions version"
+        "demo dev node doctor bench device coordinator coordinators apply get describe tell ask scale delete status actor config completions version"
             .split(' ')
     {
         let shown = run(&format!("{verb} --help"), home.path());

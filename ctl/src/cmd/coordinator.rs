@@ -66,18 +66,15 @@ pub async fn run(app: &App, args: CoordinatorArgs) -> CtlResult {
 fn config(app: &App, flags: CoordinatorArgs) -> CtlResult<CoordinatorConfig> {
     let from_file: CoordinatorArgs = settings::load(flags.file.as_deref())?;
     let attempt = "reading the settings";
-    let missing = |flag: &str| CtlError::usage(attempt, format!("--{flag} is needed"));
-    let identity = IdentityFiles::of(
-        flags.identity.or(from_file.identity),
-        flags.certificate.or(from_file.certificate),
-        flags.key.or(from_file.key),
-        flags.ca.or(from_file.ca),
+    let identity = IdentityFiles::merged(
+        [flags.identity, flags.certificate, flags.key, flags.ca],
+        [from_file.identity, from_file.certificate, from_file.key, from_file.ca],
     )?
     .load(&app.env)?;
     let peers = if flags.peers.is_empty() { from_file.peers } else { flags.peers };
     let peers = peers.iter().map(|text| peer(text)).collect::<CtlResult<Vec<_>>>()?;
-    let data = flags.data.or(from_file.data).ok_or_else(|| missing("data"))?;
-    let listen = flags.listen.or(from_file.listen).ok_or_else(|| missing("listen"))?;
+    let data = flags.data.or(from_file.data).ok_or_else(|| settings::missing("data"))?;
+    let listen = flags.listen.or(from_file.listen).ok_or_else(|| settings::missing("listen"))?;
     let name = identity.peer().name().to_owned();
     let mut config = CoordinatorConfig::new(&name, data, listen, peers, identity);
     config.http = flags.http.or(from_file.http);

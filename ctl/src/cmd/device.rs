@@ -23,6 +23,7 @@ use crate::settings;
 #[derive(Debug, Subcommand)]
 pub enum DeviceVerb {
     /// Be the process of one device. Started by an agent, which is at the other end of standard input.
+    #[command(hide = true)]
     Run(RunArgs),
     /// The devices that a node does not use because they failed twice within a minute.
     Suspects(StateArgs),
@@ -105,6 +106,9 @@ fn serve_device(app: &App, args: &RunArgs) -> CtlResult {
 
 fn suspects(app: &App, args: &StateArgs) -> CtlResult {
     let attempt = || format!("reading {}", args.state.display());
+    if !args.state.is_dir() {
+        eprintln!("there is no folder {}; a node makes it when it marks its first device", args.state.display());
+    }
     let found = devices::suspects(&app.env, &args.state).map_err(|error| CtlError::failed(attempt(), error))?;
     let rows: Vec<SuspectRow> = found.into_iter().map(|(device, why)| SuspectRow { device, why }).collect();
     out::print(app.global.output, &rows, |rows| {
@@ -125,7 +129,9 @@ fn clear(app: &App, args: &ClearArgs) -> CtlResult {
     }
     match devices::clear(&app.env, folder, device) {
         Ok(true) => {
-            eprintln!("cleared; the node uses {device} when it starts its devices next");
+            eprintln!(
+                "cleared; a node that waits for {device} takes it at once, one that runs on others when it starts its devices next"
+            );
             Ok(())
         }
         Ok(false) => Err(CtlError::failed(attempt, format!("it is not suspect in {}", folder.display()))),

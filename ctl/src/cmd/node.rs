@@ -131,22 +131,19 @@ pub async fn run(app: &App, args: NodeArgs) -> CtlResult {
 fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
     let from_file: NodeArgs = settings::load(flags.file.as_deref())?;
     let attempt = "reading the settings";
-    let missing = |flag: &str| CtlError::usage(attempt, format!("--{flag} is needed"));
-    let files = IdentityFiles::of(
-        flags.identity.or(from_file.identity),
-        flags.certificate.or(from_file.certificate),
-        flags.key.or(from_file.key),
-        flags.ca.or(from_file.ca),
+    let files = IdentityFiles::merged(
+        [flags.identity, flags.certificate, flags.key, flags.ca],
+        [from_file.identity, from_file.certificate, from_file.key, from_file.ca],
     )?;
     let peer = files.load(&app.env)?.peer().clone();
-    let listen = flags.listen.or(from_file.listen).ok_or_else(|| missing("listen"))?;
+    let listen = flags.listen.or(from_file.listen).ok_or_else(|| settings::missing("listen"))?;
     let advertise = flags.advertise.or(from_file.advertise);
     if advertise.is_none() {
         check_dialable("--advertise", listen)?;
     }
     let coordinators = if flags.coordinators.is_empty() { from_file.coordinators } else { flags.coordinators };
     if coordinators.is_empty() {
-        return Err(missing("coordinators"));
+        return Err(settings::missing("coordinators"));
     }
     let defaults = CpuDeviceConfig::DEFAULT;
     let device = CpuDeviceConfig {
