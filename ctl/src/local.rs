@@ -19,6 +19,7 @@ use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use ringfleet_env::{Env, Instant};
@@ -561,7 +562,11 @@ fn issue(env: &Env, folder: &Path, cluster: &str, names: &[(Kind, String)]) -> R
     Ok(())
 }
 
-/// Free ports of the loopback interface. Held until all are picked, so that none is picked twice.
+/// Ports that systems do not give to sockets which ask for any: those begin at 32768, or above. So between the picking of a port and
+/// its use, or while the process that has it is restarted, nobody gets it by chance.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+/// Free ports of the loopback interface, each once in this process.
 struct Ports {
     udp: Vec<SocketAddr>,
     tcp: Vec<SocketAddr>,
@@ -569,13 +574,28 @@ struct Ports {
 
 impl Ports {
     fn pick(udp: usize, tcp: usize) -> io::Result<Self> {
-        let any: SocketAddr = ([127, 0, 0, 1], 0).into();
-        let udp = (0..udp).map(|_| UdpSocket::bind(any)).collect::<io::Result<Vec<_>>>()?;
-        let tcp = (0..tcp).map(|_| TcpListener::bind(any)).collect::<io::Result<Vec<_>>>()?;
+        let free_udp = |addr: SocketAddr| UdpSocket::bind(addr).map(drop);
+        let free_tcp = |addr: SocketAddr| TcpListener::bind(addr).map(drop);
         Ok(Self {
-            udp: udp.iter().map(UdpSocket::local_addr).collect::<io::Result<_>>()?,
-            tcp: tcp.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?,
+            udp: (0..udp).map(|_| Self::next(free_udp)).collect::<io::Result<_>>()?,
+            tcp: (0..tcp).map(|_| Self::next(free_tcp)).collect::<io::Result<_>>()?,
         })
+    }
+
+    /// The next port that can be bound. Processes begin at different ones.
+    fn next(bind: impl Fn(SocketAddr) -> io::Result<()>) -> io::Result<SocketAddr> {
+        static TAKEN: AtomicU32 = AtomicU32::new(0);
+        let first = std::process::id().wrapping_mul(97);
+        let mut refused = io::ErrorKind::AddrInUse.into();
+        for _ in PORTS {
+            let at = first.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % PORTS.len() as u32;
+            let addr: SocketAddr = ([127, 0, 0, 1], PORTS.start + at as u16).into();
+            match bind(addr) {
+                Ok(()) => return Ok(addr),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 }
 

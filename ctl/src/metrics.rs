@@ -1,6 +1,11 @@
 //! The text of a `/metrics` page, and the conservation sum (C7) over the pages of all nodes.
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+/// How long the pages of a cluster must say the same to be taken for its state: what each shows may be a turn of a resting agent old.
+pub const SETTLED_AFTER: Duration = ringfleet_node::agent::TURN_MAX.saturating_mul(2);
 
 /// One line of a page.
 #[derive(Debug, Clone, PartialEq)]

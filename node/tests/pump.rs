@@ -212,7 +212,15 @@ fn egress_that_nobody_takes_stays_in_the_device() {
     let full = running.polled.load(Ordering::Relaxed);
     assert!(full <= EGRESS_BACKLOG_MAX, "{full} envelopes taken");
     let mut events = Vec::new();
-    running.pump.take_events(usize::MAX, &mut events);
+    let taken = |events: &[DeviceEvent]| -> usize {
+        let count = |event: &DeviceEvent| if let DeviceEvent::Egress(batch) = event { batch.len() } else { 0 };
+        events.iter().map(count).sum()
+    };
+    // The last envelope is counted as polled before it is handed over. Taking the first makes room for more.
+    running.wait("the backlog", || {
+        running.pump.take_events(usize::MAX, &mut events);
+        taken(&events) >= EGRESS_BACKLOG_MAX
+    });
     let mut next = 1;
     for event in &events {
         let DeviceEvent::Egress(batch) = event else { panic!("{event:?}") };
@@ -221,7 +229,6 @@ fn egress_that_nobody_takes_stays_in_the_device() {
             next += 1;
         }
     }
-    assert_eq!(next - 1, EGRESS_BACKLOG_MAX as u64);
     running.wait("the pump to go on", || running.polled.load(Ordering::Relaxed) > full);
     assert_eq!(stop(running.pump), ringfleet_env::TaskEnd::Completed);
 }

@@ -8,7 +8,7 @@ use ringfleet::{
     cmd::apply,
     config::{ConfigFile, ContextEntry},
     local::{Kind, LocalCluster, LocalConfig, Process, Signal},
-    metrics::{Conservation, Metrics},
+    metrics::{Conservation, Metrics, SETTLED_AFTER},
 };
 use ringfleet_client::{Client, ClientConfig, Session};
 use ringfleet_env::Env;
@@ -159,12 +159,14 @@ impl TestCluster {
     /// C7: waits until nothing is in flight, then checks that nothing is missing and nothing too many. Gives what was sent,
     /// handled, dead-lettered and lost.
     pub async fn conserved(&self) -> Result<Conservation> {
-        let mut last = None;
+        let (mut last, mut since) = (None, self.env.now());
         self.until("the cluster to be quiet and its sum to be exact (C7)", async || {
             let now = self.sum().await?;
-            let quiet = now.in_flight == 0 && last == Some(now);
-            last = Some(now);
-            Ok(quiet && now.holds())
+            if last != Some(now) {
+                (last, since) = (Some(now), self.env.now());
+            }
+            let settled = self.env.now() - since >= SETTLED_AFTER;
+            Ok(settled && now.in_flight == 0 && now.holds())
         })
         .await
         .with_context(|| format!("{last:?}"))?;

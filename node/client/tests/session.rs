@@ -460,7 +460,7 @@ fn tells_are_handled_in_order_and_every_ask_ends_once_and_in_its_own_way() {
         assert_eq!((node.count(), session.counters().acked), (2000, 2000));
         assert!(stamps > 0, "C6: messages are stamped");
 
-        let ask = |kind| session.ask(SET, 3, kind, b"hello", Duration::from_millis(300));
+        let ask = |kind| session.ask(SET, 3, kind, b"hello", LIMIT);
         assert_eq!(ask(ECHO).await.expect("an answer").payload(), b"hello");
         let faulty = ask(FAULTY).await.expect_err("the handler fails");
         let AskError::Failed { actor, verdict: Verdict::HandlerFailed, fault } = &faulty else { panic!("{faulty:?}") };
@@ -471,7 +471,8 @@ fn tells_are_handled_in_order_and_every_ask_ends_once_and_in_its_own_way() {
         );
         let refused = AskError::Refused(RefusedReason::Verdict(Verdict::ActorFailed));
         assert_eq!(ask(FAILED_BEFORE).await, Err(refused));
-        assert_eq!(ask(SILENT).await, Err(AskError::Unknown(UnknownReason::Deadline)));
+        let silent = session.ask(SET, 3, SILENT, b"hello", Duration::from_millis(300));
+        assert_eq!(silent.await, Err(AskError::Unknown(UnknownReason::Deadline)));
 
         assert_eq!(session.tell(SET, 1000, TELL, &[]).await, Err(TellError::NoSuchKey { set: SET, key: 1000 }));
         assert_eq!(session.tell(SET, 1, TELL, &[0; 33]).await, Err(TellError::PayloadLength { bytes: 33 }));

@@ -380,17 +380,18 @@ fn what_does_not_fit_is_refused_with_a_clear_line() {
     let error = try_to(a_launch("other-types"));
     assert!(matches!(error, LaunchError::Mismatch(_)), "{error}");
     assert!(error.to_string().contains("has other actor types: 2 of them, this agent has 3"), "{error}");
-    let other = |program: &str, args: &[&str]| Launch {
+    let other = |program: &str, args: &[&str], limit: Duration| Launch {
         program: program.into(),
         args: args.iter().map(Into::into).collect(),
         env: Vec::new(),
-        limit: Duration::from_millis(200),
+        limit,
     };
-    let error = try_to(other("/bin/false", &[]));
+    let (long, short) = (Duration::from_secs(30), Duration::from_millis(200));
+    let error = try_to(other("/bin/false", &[], long));
     assert_eq!(error.to_string(), "the device process ended before it was ready (exit status: 1)");
-    let error = try_to(other("/bin/sleep", &["600"]));
+    let error = try_to(other("/bin/sleep", &["600"], short));
     assert!(error.to_string().starts_with("listening to the device process: "), "{error}");
-    let error = try_to(other("/nowhere/ringfleet", &[]));
+    let error = try_to(other("/nowhere/ringfleet", &[], long));
     assert!(error.to_string().starts_with("starting the device process: No such file"), "{error}");
     let wanted = Wanted::Cpu(CpuDeviceConfig { ring_slots: 3, ..tiny(1) });
     let error = ProcessDevice::start(a_launch("device"), &wanted, &all_types(), Arc::new(SystemClock));

@@ -222,8 +222,8 @@ fn a_silent_peer_is_noticed_by_the_idle_timeout() {
     run(async |env| {
         let pair = Pair::new(&env);
         let config = LinkConfig {
-            idle_timeout: Duration::from_millis(300),
-            keep_alive: Duration::from_millis(100),
+            idle_timeout: Duration::from_millis(1500),
+            keep_alive: Duration::from_millis(150),
             ..LinkConfig::LOOPBACK
         };
         let identity = pair.identity(Role::Node, "peer");
@@ -240,7 +240,7 @@ fn a_silent_peer_is_noticed_by_the_idle_timeout() {
         let mut pair = pair;
         let far = pair.listener.accept().await.unwrap();
         // Keep-alives hold it beyond the idle timeout.
-        assert!(env.timeout(config.idle_timeout * 3, far.closed()).await.is_err());
+        assert!(env.timeout(config.idle_timeout * 2, far.closed()).await.is_err());
         peer.abort();
         assert_eq!(peer.await, ringfleet_env::TaskEnd::Aborted);
         let reason = far.closed().await;

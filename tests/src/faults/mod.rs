@@ -81,7 +81,7 @@ pub async fn run(env: &Env, executable: &str, options: &Options) -> Result<Strin
     let network = if options.loopback {
         Network::Loopback("not wanted".to_owned())
     } else {
-        Network::of(&[coordinators.clone(), nodes.clone()].concat())
+        Network::of(&[coordinators.clone(), nodes.clone()].concat())?
     };
     let plan = Plan::of(options.seed, options.severity, options.span, &coordinators, &nodes, network.has_cables());
     let mut report = format!("seed {}, {:?}, {network}\n", options.seed, options.severity);

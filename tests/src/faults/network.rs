@@ -26,11 +26,13 @@ pub enum Network {
 
 impl Network {
     /// Namespaces for these processes; the loopback interface where they are not permitted.
-    #[must_use]
-    pub fn of(names: &[String]) -> Self {
-        match Namespaces::create(names) {
-            Ok(namespaces) => Self::Namespaces(namespaces),
-            Err(error) => Self::Loopback(format!("{error:#}")),
+    ///
+    /// # Errors
+    /// If they are permitted and cannot be made all the same.
+    pub fn of(names: &[String]) -> Result<Self> {
+        match Namespaces::claim() {
+            Ok(id) => Ok(Self::Namespaces(Namespaces::create(id, names)?)),
+            Err(error) => Ok(Self::Loopback(format!("{error:#}"))),
         }
     }
 
@@ -84,9 +86,10 @@ const IDS_TRIED: u16 = 256;
 static NEXT_ID: AtomicU16 = AtomicU16::new(0);
 
 impl Namespaces {
-    fn create(names: &[String]) -> Result<Self> {
-        // From here on whatever was made is removed, also if the rest fails; nothing is touched before the bridge is ours.
-        let made = Self { id: Self::claim()?, names: names.to_vec() };
+    /// Namespaces on the bridge of a number that was claimed.
+    fn create(id: u16, names: &[String]) -> Result<Self> {
+        // From here on whatever was made is removed, also if the rest fails: the bridge is ours.
+        let made = Self { id, names: names.to_vec() };
         let bridge = made.bridge();
         ip(&["addr", "add", &format!("{}/24", made.address(1)), "dev", &bridge])?;
         ip(&["link", "set", &bridge, "up"])?;
@@ -177,11 +180,12 @@ mod tests {
     #[test]
     fn networks_of_one_process_do_not_touch_each_other() {
         let names = ["n1".to_owned()];
-        let first = match Namespaces::create(&names) {
-            Ok(first) => first,
+        let id = match Namespaces::claim() {
+            Ok(id) => id,
             Err(error) => return println!("not run: no network namespaces here: {error:#}"),
         };
-        let second = Namespaces::create(&names).expect("a second network");
+        let first = Namespaces::create(id, &names).expect("a network");
+        let second = Namespaces::claim().and_then(|id| Namespaces::create(id, &names)).expect("a second network");
         assert_ne!(first.id, second.id);
         drop(second);
         let inside = ip(&["-n", &first.space("n1"), "link", "show", "eth0"]);

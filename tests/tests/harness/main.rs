@@ -1,8 +1,9 @@
-//! Short runs of the fault harness; longer ones by `cargo run -p ringfleet-tests --bin faults` (docs/testing.md). A program of its own, so
-//! that no other cluster runs beside these.
+//! Short runs of the fault harness; longer ones by `cargo run -p ringfleet-tests --bin faults` (docs/testing.md). A program of its own,
+//! and one test at a time, so that no other cluster runs beside these.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -17,8 +18,12 @@ use support::{BINARY, run};
 /// How long faults begin in one run.
 const SPAN: Duration = Duration::from_secs(12);
 
+/// Held by the test that runs.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 #[test]
 fn gentle_faults_change_nothing() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     run(async |env| -> Result<()> {
         faults::run(&env, BINARY, &Options::new(1, Severity::Gentle, SPAN)).await?;
         Ok(())
@@ -27,6 +32,7 @@ fn gentle_faults_change_nothing() {
 
 #[test]
 fn harsh_faults_lose_what_is_reported_and_nothing_else() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     run(async |env| -> Result<()> {
         let report = faults::run(&env, BINARY, &Options::new(2, Severity::Harsh, SPAN)).await?;
         ensure!(report.contains("killed"), "no process was killed");

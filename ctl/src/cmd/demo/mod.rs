@@ -33,7 +33,7 @@ use crate::document;
 use crate::error::{CtlError, CtlResult};
 use crate::http;
 use crate::local::{Kind, LocalCluster, LocalConfig};
-use crate::metrics::{Conservation, Metrics};
+use crate::metrics::{Conservation, Metrics, SETTLED_AFTER};
 use crate::out;
 use crate::settings::asked_to_stop;
 
@@ -211,20 +211,22 @@ fn report_feed(fed: &feed::Fed, session: &Session, took: Duration) {
     );
 }
 
-/// The sum over all nodes, once nothing is in flight and two looks show the same.
+/// The sum over all nodes, once nothing is in flight and pages have shown the same for long enough.
 async fn wait_quiet(app: &App, pages: &[String]) -> CtlResult<Conservation> {
     let deadline = app.env.now() + QUIET_PATIENCE;
-    let mut last = None;
+    let (mut last, mut since) = (None, app.env.now());
     loop {
         let sum = conservation(app, pages).await?;
-        if sum.in_flight == 0 && last == Some(sum) {
+        if last != Some(sum) {
+            (last, since) = (Some(sum), app.env.now());
+        }
+        if sum.in_flight == 0 && app.env.now() - since >= SETTLED_AFTER {
             return Ok(sum);
         }
         if app.env.now() >= deadline {
             let cause = format!("not within {} s: {sum:?}", QUIET_PATIENCE.as_secs());
             return Err(CtlError::unreachable("waiting until nothing is in flight", cause));
         }
-        last = Some(sum);
         app.env.sleep(QUIET_POLL).await;
     }
 }
