@@ -2,6 +2,9 @@
 //!
 //! The time is counted from the moment at which every process runs again, every way is open and no disk ails. A coordinator that
 //! reads its log back, and a node that was declared lost and joins anew, do so within this time.
+//!
+//! The log may say for as long as a lease lasts that a start of a node owns a shard which has ended without a word. So what counts is not
+//! the first moment at which every shard has an owner, but the one since when this is so; and a lease is waited for.
 
 use super::Violation;
 
@@ -15,7 +18,10 @@ pub const PLACED_NS: u64 = 2_000_000_000;
 pub struct Recovery {
     quiet_at_ns: Option<u64>,
     led_at_ns: Option<u64>,
+    /// Since when every shard has an owner.
     placed_at_ns: Option<u64>,
+    /// Whether every lease of something that had gone before has ended.
+    leases_over: bool,
 }
 
 impl Recovery {
@@ -33,10 +39,13 @@ impl Recovery {
         if led && self.led_at_ns.is_none() {
             self.led_at_ns = Some(now_ns);
         }
-        if led && placed && self.placed_at_ns.is_none() {
-            self.placed_at_ns = Some(now_ns);
-        }
         let since_ns = now_ns.saturating_sub(quiet_at_ns);
+        self.leases_over |= since_ns > lease_ns;
+        if led && placed {
+            self.placed_at_ns = self.placed_at_ns.or(Some(now_ns));
+        } else if led && since_ns <= lease_ns + PLACED_NS {
+            self.placed_at_ns = None;
+        }
         if self.led_at_ns.is_none() && since_ns > LEADER_NS {
             return Err(format!("C10: no leader {} ms after the last fault", since_ns / 1_000_000));
         }
@@ -49,7 +58,7 @@ impl Recovery {
     /// Whether all is as it should be.
     #[must_use]
     pub fn is_over(&self) -> bool {
-        self.placed_at_ns.is_some()
+        self.placed_at_ns.is_some() && self.leases_over
     }
 
     /// Milliseconds from the last fault to a leader, and to all shards placed.
@@ -78,6 +87,11 @@ mod tests {
     #[test]
     fn damaged_histories_are_flagged_and_good_ones_pass() {
         assert!(check(&[(500, false, false), (1900, true, false), (2900, true, true), (9000, true, true)]).unwrap());
+        assert!(!check(&[(100, true, true), (900, true, true)]).unwrap(), "an owner may have ended without a word");
+        assert!(
+            check(&[(100, true, true), (1100, true, false), (3001, true, false)]).unwrap_err().contains("not placed")
+        );
+        assert!(check(&[(100, true, true), (1100, true, false), (1500, true, true)]).unwrap());
         assert!(check(&[(1000, false, false), (2001, false, false)]).unwrap_err().contains("no leader"));
         assert!(check(&[(1000, true, false), (3001, true, false)]).unwrap_err().contains("not placed"));
         assert!(!check(&[(1000, false, true)]).unwrap(), "placed without a leader is not known to anybody");
