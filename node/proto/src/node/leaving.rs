@@ -10,7 +10,8 @@
 //! * (a) Through the device's rings: its worker has sent everything before `Released`, so before the markers of the commit that
 //!   follows. `RouteFlushed` says that those have arrived, and with them everything before.
 //! * (b) To egress: whoever calls the protocol hands over a `RouteFlushed` only after all egress that was published before it. From
-//!   then on no message of the shard comes into our channels any more, and those which are there are found by their sender.
+//!   then on no message of the shard comes into our channels any more, and those which are there are found by their sender. GPUs do
+//!   not keep this yet where egress has spilled (`ringfleet_gpu::Device::poll_status`): there (b) is open.
 //! * (c) From there: a channel gives a message up when it is acknowledged as handled, or reported lost.
 //!
 //! **Bounds (C9).** (c) waits for receivers. Shards that move at the same time and send to each other would wait for each other's new
@@ -22,7 +23,7 @@
 //!
 //! **Time (C6).** Actors of the shard may have stamps ahead of this node's clock, and the next owner's clock may be behind it. So the
 //! report also waits until every clock that nobody quarantines is past every stamp given here ([`HANDOVER_NS`]): the successor's stamps
-//! are above its predecessor's. A lost node needs no such wait, its lease's margin is longer.
+//! are above its predecessor's. A lost node needs no such wait, its lease's margin is longer; one that leaves waits as long itself.
 //!
 //! A set that is being deleted has no successors: its shards are reported at once. So are shards that the view asks back before this
 //! node has heard that they were given to it. Replies to clients are not waited for: an ask has one reply, whoever sends it (C4).
