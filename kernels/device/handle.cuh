@@ -16,7 +16,7 @@ RF_SLOW void take_control(const Params &p, Shared &s, u32 me, u32 j) {
     // A marker of a faster worker may come before this worker has adopted the table that it announces.
     if (m.to_set == RINGFLEET_SET_NONE && atomicAdd(&s.markers[m.to_key & 1], 1) + 1 == PEERS) {
         s.markers[m.to_key & 1] = 0;
-        store_system(&host_of(p)->routes_flushed[me], (u32)m.to_key);
+        s.flush_due = (u32)m.to_key; // told when the egress is so far (tell_what_is_out)
     }
 }
 

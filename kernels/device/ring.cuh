@@ -16,6 +16,9 @@ RF_FN u32 ring_published_tail(u32 virtual_tail, u32 head, u32 slots) {
     return ring_has_room(virtual_tail, head, slots) ? virtual_tail : head + slots;
 }
 
+// Whether a position that is published up to `tail` lies at `at` or behind it; they are less than 2^31 apart.
+RF_FN bool is_past(u32 tail, u32 at) { return tail - at < 1u << 31; }
+
 // Slots that can be read.
 RF_FN u32 ring_ready(u32 tail, u32 head) { return tail - head; }
 

@@ -54,6 +54,39 @@ RF_FN void publish_inbound(const Params &p, Shared &s, u32 me, u32 ring) {
     if (ring != INGRESS) store_peer(head_at(p, ring, me), head);
 }
 
+// What the host may conclude from the egress ring, whose published end is `tail` (C3, C4): that the ingress is finished with up to
+// a position, when every refusal of a message before it can be read; that routes are flushed, when all that was sent by the old ones
+// can. While some of it waits in the spill, the words wait too: for the end that the ring had when it was noted what they may say.
+RF_SLOW void tell_what_is_out(const Params &p, Shared &s, u32 me, u32 tail) {
+    const u64 done = s.counters[RF_COUNTER(ingress_done)];
+    const bool refusals = s.egress_used || s.ingress_noted != 0; // perhaps
+    u64 tell = s.ingress_told;
+    if (tail == s.out_tail[EGRESS]) {
+        tell = done;
+        s.ingress_noted = 0;
+    } else {
+        if (s.ingress_noted != 0 && is_past(tail, s.noted_tail)) {
+            tell = s.ingress_noted;
+            s.ingress_noted = 0;
+        }
+        if (s.ingress_noted == 0 && tell != done) {
+            s.ingress_noted = done;
+            s.noted_tail = s.out_tail[EGRESS];
+        }
+    }
+    if (tell != s.ingress_told) {
+        // Refusals first, then the count that says they are there.
+        if (refusals) fence_system();
+        s.ingress_told = tell;
+        store_system(&host_of(p)->ingress_done[me], tell);
+    }
+    if (s.flush_due != 0 && is_past(tail, s.flush_tail)) {
+        fence_system();
+        store_system(&host_of(p)->routes_flushed[me], s.flush_due);
+        s.flush_due = 0;
+    }
+}
+
 // Behind fence_round(): what was written to an outbound ring is published.
 RF_FN void publish_outbound(const Params &p, Shared &s, u32 me, u32 ring) {
     if (!s.may_publish) return;
@@ -63,12 +96,8 @@ RF_FN void publish_outbound(const Params &p, Shared &s, u32 me, u32 ring) {
         if (ring == EGRESS) store_system(&host_of(p)->egress_tail[me], tail);
         else store_peer(tail_at(p, ring, me), tail);
     }
-    if (ring == EGRESS && s.ingress_told != s.counters[RF_COUNTER(ingress_done)]) {
-        // Verdicts first, then the count that says they are there (C4).
-        if (s.egress_used) fence_system();
-        s.ingress_told = s.counters[RF_COUNTER(ingress_done)];
-        store_system(&host_of(p)->ingress_done[me], s.ingress_told);
-    }
+    if (ring == EGRESS && (s.ingress_told != s.counters[RF_COUNTER(ingress_done)] || s.flush_due != 0))
+        tell_what_is_out(p, s, me, tail);
 }
 
 // Publishes what the round before has done and reads what the others have done. Thread t looks after the inbound ring
@@ -241,6 +270,8 @@ RF_SLOW void learn_tables(const Params &p, Shared &s, u32 me) {
         }
     }
     __syncthreads();
+    // What was sent to the host by the old routes lies before this.
+    if (((version ^ before) & 1) != 0 && t == 0) s.flush_tail = s.out_tail[EGRESS];
     if (((version ^ before) & 1) != 0)
 #pragma unroll 1
         for (u32 ring = t; ring < PEERS; ring += THREADS) {

@@ -69,6 +69,7 @@ struct Shared {
     u64 counters[COUNTERS];
     u32 counts[COUNTERS]; // since they were last added up
     u64 now_hlc, limit_hlc, lease_ns, wall_offset_ns, now_ns, round_began_ns, spill_moved_ns, ingress_told;
+    u64 ingress_noted; // may be told when the egress ring is published up to noted_tail; 0: nothing waits for that
     u64 ended_ns;
     u64 timers_next_ms; // when the first timer is due, or before
     u64 timers_set;     // so far: numbers them
@@ -79,6 +80,8 @@ struct Shared {
     u32 hot, hot_next; // this batch is ranked first; some bucket has many messages
     u32 timers_free, timers_high, timers_take, timers_due;
     u32 markers[2]; // route markers received, by the table that they announce
+    u32 noted_tail, flush_tail; // of the egress
+    u32 flush_due; // the version of the routes of which every marker is there, until that is told; 0: none
     u64 phase[8];
 };
 

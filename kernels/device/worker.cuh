@@ -49,7 +49,9 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
         s.spill_free = again ? save[2] : SPILL_SLOTS;
         s.egress_used = 0;
         s.may_publish = 0;
-        s.ingress_told = s.counters[RF_COUNTER(ingress_done)];
+        s.ingress_told = load_system(&host_of(p)->ingress_done[me]);
+        s.ingress_noted = 0;
+        s.noted_tail = s.flush_tail = s.flush_due = 0;
         s.tables_version = 0;
         s.tables_wanted = 0;
         s.stop = 0;
@@ -176,6 +178,8 @@ RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
             const u32 end = share_batch(s, ring, ready, before, s.timers_take, limit);
             if (threadIdx.x == 0) {
                 s.batch = end;
+                // C2: emptying the memory of new shards takes time.
+                if (end == 0 && (drain || learn)) s.may_publish = timer_ns() < s.lease_ns;
                 if (overload && end != 0) count(s, RF_COUNTER(overload_rounds));
                 s.overload = leased && s.now_ns - s.spill_moved_ns > OVERLOAD_NS;
             }

@@ -116,6 +116,48 @@ fn message(number: u32, set: SetId, key: u64, kind: u16, flags: Flags, body: &[u
     Envelope::new(ActorId::client(SessionId(7), number), ActorId::new(set, key), kind, flags, body).expect("it fits")
 }
 
+/// Waits until something is true of the device's counters.
+fn until(device: &CudaDevice, done: impl Fn(&WorkerCounters) -> bool) {
+    let began = Instant::now();
+    while !done(&device.total()) {
+        assert!(began.elapsed() < WAIT, "{:?}", device.total());
+    }
+}
+
+#[test]
+fn what_waits_for_the_egress_holds_back_the_acknowledgement_and_the_flush_of_routes() {
+    const SLOTS: u64 = 64;
+    let small = |geometry| Geometry { workers: 1, ingress_slots: 64, egress_slots: SLOTS as u32, ..geometry };
+    let Some(mut device) = start_with(small, &shipped()) else { return };
+    lease(&mut device, 60_000);
+    deploy(&mut device, ECHOES, "echo", KeySpace::Dense { count: 100 }, 1, 0);
+    // Asks of the wrong length: each is answered by a verdict, and nobody takes them.
+    let mut sent = 0;
+    let began = Instant::now();
+    while sent < 3 * SLOTS {
+        assert!(began.elapsed() < WAIT, "{sent} were taken");
+        let ask = message(sent as u32 + 1, ECHOES, sent % 100, kind("Ping"), Flags::ASK, &[0; 4]);
+        if device.push_ingress(&[ask]) == 0 {
+            // C4: what stands in the spill holds the acknowledgement back, so the ingress stays full.
+            break;
+        }
+        sent += 1;
+    }
+    until(&device, |total| total.dead_total() == sent);
+    let done = device.total().ingress_done;
+    assert!(sent > SLOTS && done <= SLOTS, "{done} of {sent} acknowledged, {SLOTS} verdicts can be read");
+    // C3: the flush of routes is not told before what was sent by the old ones can be read.
+    device.submit(Control::RouteCommit { version: 100 }).expect("no commit is under way");
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(50) {
+        assert!(!matches!(device.poll_status(), Some(Status::RouteFlushed { .. })), "flushed past a full egress");
+    }
+    let verdicts = egress(&mut device, sent as usize);
+    assert!(verdicts.iter().all(|v| v.as_verdict().is_some_and(|verdict| verdict.0 == Verdict::BadMessage)));
+    await_status(&mut device, |status| *status == Status::RouteFlushed { version: 100 });
+    until(&device, |total| total.ingress_done == sent);
+}
+
 #[test]
 fn a_gpu_answers_counts_refuses_and_obeys_its_lease() {
     let Some(mut device) = start() else { return };

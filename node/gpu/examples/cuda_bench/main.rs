@@ -38,6 +38,8 @@ struct Scenario {
     hashed: bool,
     /// Device code made from the Rust text instead of that written by hand.
     rust: bool,
+    /// Types that are compiled beside the one that runs, by bits of their places in the registry.
+    all: u64,
     rounds: u32,
     /// Seconds after which a run is given up.
     limit: u64,
@@ -63,14 +65,22 @@ impl World {
     }
 
     fn of_several(gpu: &Arc<Gpu>, scenario: &Scenario, device: u32) -> Outcome<Self> {
-        let ty = if scenario.rust {
-            // The same actor, from its Rust text.
+        let types = if scenario.rust || scenario.all != 0 {
+            // The same actor, from its Rust text; alone, or among all that ship.
             let known = ringfleet_actors::types();
-            let ty = known.iter().find(|ty| ty.name == scenario.ty).ok_or("no such type in Rust")?;
-            device_types(&[ty])?.remove(0)
+            let wanted: Vec<_> = known
+                .iter()
+                .copied()
+                .enumerate()
+                .filter(|(at, ty)| scenario.all >> at & 1 != 0 || ty.name == scenario.ty)
+                .map(|(_, ty)| ty)
+                .collect();
+            device_types(&wanted)?
         } else {
-            by_name(scenario.ty).ok_or("no such type")?
+            vec![by_name(scenario.ty).ok_or("no such type")?]
         };
+        let type_index = types.iter().position(|ty| ty.name == scenario.ty).ok_or("no such type in Rust")?;
+        let ty = types[type_index].clone();
         let g = scenario.geometry;
         let per_worker = (4096 / g.peers()).clamp(1, 4);
         let shards = (g.peers() * per_worker) as u16;
@@ -91,7 +101,7 @@ impl World {
         let variant = Variant { seed: true, ..scenario.variant };
         let cache =
             PathBuf::from(std::env::var("RINGFLEET_CUBIN_CACHE").unwrap_or_else(|_| "/tmp/ringfleet-cubin".into()));
-        let mut resident = Resident::new(gpu.clone(), g, variant, std::slice::from_ref(&ty), &capacity, &cache)?;
+        let mut resident = Resident::new(gpu.clone(), g, variant, &types, &capacity, &cache)?;
         resident.memory.params.rounds_max = scenario.rounds;
         resident.memory.params.device = device;
         let owner: Vec<u16> = (0..shards).map(|shard| shard / per_worker as u16).collect();
@@ -112,7 +122,7 @@ impl World {
             route_base: 0,
             tag: ty.tag(),
             record_units: ty.record_units(),
-            type_index: 0,
+            type_index: type_index as u16,
             ..SetEntry::of_keys(keys, shards)
         };
         let m = &resident.memory;
@@ -619,6 +629,7 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
         burst: 1,
         hashed: false,
         rust: false,
+        all: 0,
         rounds: 0,
         limit: 8,
         geometry: Geometry::for_multiprocessors(multiprocessors),
@@ -634,6 +645,7 @@ fn parse(text: &str, multiprocessors: u32) -> Outcome<Scenario> {
             "left" => s.left = small,
             "hot" => s.hot = small,
             "rust" => s.rust = number != 0,
+            "all" => s.all = if number == 1 { u64::MAX } else { number },
             // Hot actors lie apart, so that each has a worker of its own; else they are neighbours in one shard.
             "spread" => s.burst = (s.actors / u64::from(s.hot.max(1))) as u32,
             "burst" => s.burst = small,
