@@ -65,7 +65,8 @@ RF_FN void watch_host(const Params &p, RouterShared &s) {
         uint4 line = make_uint4(0, 0, 0, 0);
         if (lane < 8) line = load_host_16(reinterpret_cast<const char *>(host) + lane * 16);
         const u32 tail = __shfl_sync(~0u, line.x, 0);
-        const bool ended = p.rounds_max != 0 && load_relaxed(&page->ended) >= WORKERS;
+        // Bounded mode, and a kernel that makes room for another (CudaEngine::replace_code), end by their workers.
+        const bool ended = __any_sync(~0u, load_relaxed(&page->ended) >= WORKERS);
         if (carrying) {
             bar_sync(BAR_CARRY, CARRIERS + 32);
             head += s.count;

@@ -12,8 +12,11 @@
 #pragma once
 #include "alone.cuh"
 
-// Words that a worker keeps from one launch to the next: spill, timers, then these.
-static constexpr u32 SAVE_INGRESS = 7, SAVE_TAILS = 16;
+// Words that a worker keeps from one launch to the next: spill, timers, then these. Whatever has been taken, handled or promised stays so,
+// published or not: a kernel may end while its lease is over.
+static constexpr u32 SAVE_GATES = 7, SAVE_MARKERS = 8, SAVE_FLUSH_TAIL = 10, SAVE_FLUSH_DUE = 11, SAVE_TABLES = 12;
+static constexpr u32 SAVE_TAILS = 16, SAVE_HEADS = SAVE_TAILS + OUTBOUND, SAVE_CLOSED = SAVE_HEADS + INBOUND;
+static_assert(SAVE_CLOSED + RF_SHARDS_MAX <= RF_SAVE_WORDS, "what is kept has room");
 
 RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
     const u32 *save = reinterpret_cast<const u32 *>(p.saves) + me * RF_SAVE_WORDS;
@@ -23,8 +26,8 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
 #pragma unroll 1
     for (u32 i = threadIdx.x; i < SHARDS_KNOWN; i += THREADS) s.shards[i].index = NONE;
     for (u32 i = threadIdx.x; i < INBOUND; i += THREADS) {
-        s.in_head[i] = i == INGRESS ? save[SAVE_INGRESS] : load_peer(head_at(p, i, me));
-        s.in_published[i] = s.in_head[i];
+        s.in_published[i] = i == INGRESS ? save[SAVE_HEADS + i] : load_peer(head_at(p, i, me));
+        s.in_head[i] = again ? save[SAVE_HEADS + i] : s.in_published[i];
         s.in_take[i] = s.in_from[i] = 0;
     }
     for (u32 i = threadIdx.x; i < OUTBOUND; i += THREADS) {
@@ -51,11 +54,14 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
         s.may_publish = 0;
         s.ingress_told = load_system(&host_of(p)->ingress_done[me]);
         s.ingress_noted = 0;
-        s.noted_tail = s.flush_tail = s.flush_due = 0;
-        s.tables_version = 0;
-        s.tables_wanted = 0;
+        s.noted_tail = 0;
+        s.flush_tail = save[SAVE_FLUSH_TAIL];
+        s.flush_due = save[SAVE_FLUSH_DUE];
+        s.tables_version = save[SAVE_TABLES];
+        s.tables_wanted = again ? load_relaxed(&device_of(p)->tables_version) : 0;
         s.stop = 0;
-        s.markers[0] = s.markers[1] = 0;
+        s.markers[0] = save[SAVE_MARKERS];
+        s.markers[1] = save[SAVE_MARKERS + 1];
         s.gates = 0;
         s.spill_ready = s.overload = s.left_dirty = s.rounds = s.hot = s.hot_next = 0;
         s.batch = 0;
@@ -68,17 +74,38 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
     if (threadIdx.x == 0 && s.spill_live != 0) s.spill_ready = 1;
     __syncthreads();
     learn_tables(p, s, me);
+#pragma unroll 1
+    for (u32 i = threadIdx.x; again && i < save[SAVE_GATES]; i += THREADS) {
+        KnownShard *here = shard_here(s, save[SAVE_CLOSED + i]);
+        if (here != nullptr) here->closed = 1;
+    }
+    __syncthreads();
 }
 
 RF_FN void end_worker(const Params &p, Shared &s, u32 me) {
     u32 *save = reinterpret_cast<u32 *>(p.saves) + me * RF_SAVE_WORDS;
-    for (u32 i = threadIdx.x; i < OUTBOUND; i += THREADS) save[SAVE_TAILS + i] = s.out_tail[i];
+    for (u32 i = threadIdx.x; i < OUTBOUND; i += THREADS) {
+        save[SAVE_TAILS + i] = s.out_tail[i];
+        save[SAVE_HEADS + i] = s.in_head[i] + s.in_take[i];
+    }
+    if (threadIdx.x == 0) s.later_count = 0;
+    __syncthreads();
+#pragma unroll 1
+    for (u32 i = threadIdx.x; i < SHARDS_KNOWN; i += THREADS)
+        if (s.shards[i].index != NONE && s.shards[i].closed) save[SAVE_CLOSED + atomicAdd(&s.later_count, 1)] = s.shards[i].index;
+    if (threadIdx.x >= THREADS - 32) write_counters(p, s, me);
+    __syncthreads();
     if (threadIdx.x == 0) {
+        save[SAVE_GATES] = s.later_count;
+        save[SAVE_MARKERS] = s.markers[0];
+        save[SAVE_MARKERS + 1] = s.markers[1];
+        save[SAVE_FLUSH_TAIL] = s.flush_tail;
+        save[SAVE_FLUSH_DUE] = s.flush_due;
+        save[SAVE_TABLES] = s.tables_version;
         save[0] = 1;
         save[1] = s.spill_live;
         save[2] = s.spill_free;
         save_timers(s, save);
-        save[SAVE_INGRESS] = s.in_head[INGRESS] + s.in_take[INGRESS];
         for (u32 i = 0; i < 8; i++) reinterpret_cast<u64 *>(p.profile)[me * 8 + i] = s.phase[i];
         atomicAdd(&device_of(p)->ended, 1);
     }

@@ -114,7 +114,7 @@ impl Geometry {
     /// Words that a worker keeps from one launch to the next.
     #[must_use]
     pub const fn save_words(&self) -> u32 {
-        (16 + self.peers() + 1).div_ceil(32) * 32
+        (16 + 2 * (self.peers() + 1) + SHARDS_PER_WORKER_MAX).div_ceil(32) * 32
     }
 }
 

@@ -13,6 +13,8 @@ use ringfleet_gpu::Device;
 
 /// How long anything that is not measured may take.
 const WAIT_NS: u64 = 30_000_000_000;
+/// A copy of counters that was asked for is there after this time.
+const COPY_NS: u64 = 5_000_000;
 /// Shards of the set; no less than the workers.
 const SHARDS_MIN: u16 = 64;
 
@@ -93,11 +95,7 @@ impl Rig {
 
     /// The error of a wait that was too long.
     pub(super) fn late(&self, what: &str, limit_ns: u64) -> BenchError {
-        // The first look asks for a fresh copy, the last one has it.
-        let (mut total, end_ns) = (self.device.total(), self.now_ns() + 50_000_000);
-        while self.now_ns() < end_ns {
-            total = self.device.total();
-        }
+        let total = self.fresh();
         let counted = format!(
             "{} handled, {} dead-lettered, {} refused, {} in flight",
             total.handled,
@@ -106,6 +104,15 @@ impl Rig {
             total.in_flight()
         );
         BenchError::Late { what: what.to_owned(), counted, seconds: limit_ns / 1_000_000_000 }
+    }
+
+    /// The counters of now: a look asks for a new copy and gives the old one.
+    pub(super) fn fresh(&self) -> WorkerCounters {
+        let (mut total, end_ns) = (self.device.total(), self.now_ns() + COPY_NS);
+        while self.now_ns() < end_ns {
+            total = self.device.total();
+        }
+        total
     }
 
     fn submit(&mut self, control: Control) -> Result<(), BenchError> {

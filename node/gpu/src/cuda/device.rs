@@ -60,10 +60,27 @@ impl CudaDevice {
         cache: &Path,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, CudaError> {
+        Self::start_with(gpu, geometry, types, types.len(), capacity, cache, clock)
+    }
+
+    /// As [`CudaDevice::start`], with the code of the first `loaded` types: that of others is compiled when a set of theirs comes, which is
+    /// refused ([`Full`]) until the kernel has it.
+    ///
+    /// # Errors
+    /// Whatever is missing or does not fit.
+    pub fn start_with(
+        gpu: Arc<Gpu>,
+        geometry: Geometry,
+        types: &[DeviceType],
+        loaded: usize,
+        capacity: &Capacity,
+        cache: &Path,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, CudaError> {
         let workers = geometry.workers as u16;
         let ingress = IngressPort::new(&geometry, capacity.host_ingress_slots);
         let mut device = Self {
-            engine: CudaEngine::start(gpu, geometry, types, capacity, cache, clock.clone(), None)?,
+            engine: CudaEngine::start(gpu, geometry, types, loaded, capacity, cache, clock.clone(), None)?,
             ingress,
             egress: EgressPort::new(&geometry),
             lease: Lease::new(clock.clone()),
@@ -132,7 +149,7 @@ impl Device for CudaDevice {
                 self.stopping = true;
                 port::set_stop(&self.engine.resident.memory, true);
             }
-            _ => self.engine.tables.submit(control)?,
+            _ => self.engine.submit(control)?,
         }
         Ok(())
     }
@@ -141,7 +158,7 @@ impl Device for CudaDevice {
         if let Some(event) = self.events.pop_front().or_else(|| self.egress.take_event()) {
             return Some(event);
         }
-        if self.engine.announce().is_err() {
+        if self.engine.poll_code().is_err() || self.engine.announce().is_err() {
             // The context is gone: nothing that was promised will be kept, and nothing runs any more.
             self.stopping = true;
         }

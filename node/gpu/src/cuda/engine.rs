@@ -1,21 +1,24 @@
 //! A running kernel with its tables, whoever is at the other end of its rings: the same process ([`super::CudaDevice`]) or an agent
 //! ([`super::served`]).
 
+use std::mem::offset_of;
 use std::path::Path;
 use std::sync::Arc;
 
-use ringfleet_abi::Status;
+use ringfleet_abi::{Control, Status};
 use ringfleet_env::Clock;
 use ringfleet_kernels::device_type::RECORD_UNIT_BYTES;
-use ringfleet_kernels::layout::{SetEntry, ShardEntry};
+use ringfleet_kernels::layout::{DevicePage, SetEntry, ShardEntry};
 use ringfleet_kernels::{DeviceType, Geometry, Variant};
 
+use super::code::{Code, Made, State};
 use super::driver::Gpu;
 use super::error::CudaError;
 use super::kernel::Resident;
 use super::memory_map::Capacity;
 use super::port;
 use super::tables::{TableWrite, Tables};
+use crate::device::Full;
 use crate::process::shared::SharedMap;
 
 /// How long the kernel may take to start and to stop.
@@ -26,15 +29,19 @@ const ANSWER_MS_MAX: u64 = 5_000;
 pub(crate) struct CudaEngine {
     pub(crate) resident: Resident,
     pub(crate) tables: Tables,
+    code: Code,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl CudaEngine {
-    /// Compiles the types, launches the kernel and waits for its first sign of life. It does nothing before the first lease.
+    /// Compiles the first `loaded` of the types, launches the kernel and waits for its first sign of life. It does nothing before the first
+    /// lease. The code of the others is made when a set wants it ([`CudaEngine::want`]).
+    #[allow(clippy::too_many_arguments)] // What a device is made of.
     pub(crate) fn start(
         gpu: Arc<Gpu>,
         geometry: Geometry,
         types: &[DeviceType],
+        loaded: usize,
         capacity: &Capacity,
         cache: &Path,
         clock: Arc<dyn Clock>,
@@ -45,10 +52,13 @@ impl CudaEngine {
             let most = u64::from(u32::MAX) * u64::from(RECORD_UNIT_BYTES);
             return Err(CudaError::Arena { what: "the arena", needed: capacity.arena_bytes, left: most });
         }
-        let resident = Resident::with_shared(gpu, geometry, Variant::default(), types, capacity, cache, shared)?;
+        let resident =
+            Resident::with_shared(gpu, geometry, Variant::default(), &types[..loaded], capacity, cache, shared)?;
         let record_units = types.iter().map(DeviceType::record_units).collect();
-        let tables = Tables::new(geometry.workers as u16, record_units, capacity.sets, capacity.shards, units);
-        let mut engine = Self { tables, clock, resident };
+        let mut tables = Tables::new(geometry.workers as u16, record_units, capacity.sets, capacity.shards, units);
+        let code = Code::new(types, loaded, cache.to_owned());
+        tables.load(code.loaded());
+        let mut engine = Self { tables, code, clock, resident };
         engine.announce()?;
         engine.resident.launch()?;
         engine.await_kernel("start", |engine| port::device_ns(&engine.resident.memory) != 0)?;
@@ -61,6 +71,77 @@ impl CudaEngine {
             self.resident.run.is_idle()?;
             if self.clock.monotonic_ns().saturating_sub(began) > ANSWER_MS_MAX * 1_000_000 {
                 return Err(CudaError::Late { what, millis: ANSWER_MS_MAX });
+            }
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }
+
+    /// Whether the kernel has the code of a type; if not, it is made, and [`CudaEngine::poll_code`] brings it in.
+    fn want(&mut self, ty: u16) -> State {
+        let in_use = self.tables.types_in_use();
+        self.code.want(ty, in_use, &self.resident.gpu, &self.resident.geometry)
+    }
+
+    /// Takes a control that changes tables.
+    pub(crate) fn submit(&mut self, control: Control) -> Result<(), Full> {
+        let control = match control {
+            Control::AddSet { set, tag, type_index: Some(ty), keys, shards, actors_per_shard, restart } => {
+                let type_index = match self.want(ty) {
+                    State::Loaded => Some(ty),
+                    State::Coming => return Err(Full),
+                    State::Broken => None,
+                };
+                Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart }
+            }
+            other => other,
+        };
+        self.tables.submit(control)
+    }
+
+    /// Runs a kernel with the code that has been made meanwhile, if there is any; says what was done. State, rings, spills, timers and what
+    /// has been promised stay in device memory (`end_worker` in `device/worker.cuh`), the host's rings do as well.
+    ///
+    /// # Errors
+    /// The outer one is the driver's: nothing runs any more. The inner one says whose code could not be made: their sets will not be resident
+    /// here, and the old kernel goes on.
+    pub(crate) fn poll_code(&mut self) -> Result<Option<Result<String, CudaError>>, CudaError> {
+        let Made { types, cubin } = match self.code.take() {
+            None => return Ok(None),
+            Some(Err(error)) => return Ok(Some(Err(error))),
+            Some(Ok(made)) => made,
+        };
+        if !self.tables.types_in_use().iter().all(|ty| types.contains(ty)) {
+            // A set has come since; whoever wants the type asks again.
+            return Ok(None);
+        }
+        let began_ns = self.clock.monotonic_ns();
+        // Not the word that the agent writes: it may want the device to stop just now.
+        let page = &self.resident.memory.device_page;
+        page.write(offset_of!(DevicePage, stop), &[1_u32], &self.resident.copy)?;
+        self.await_end()?;
+        let ended_ns = self.clock.monotonic_ns();
+        self.resident.replace(&cubin)?;
+        self.tables.load(&types);
+        self.code.set_loaded(types);
+        self.announce()?;
+        self.resident.memory.device_page.write(offset_of!(DevicePage, stop), &[0_u32; 2], &self.resident.copy)?;
+        self.resident.launch()?;
+        let micros = |ns: u64| ns / 1000;
+        let paused_ns = self.clock.monotonic_ns().saturating_sub(began_ns);
+        Ok(Some(Ok(format!(
+            "the kernel runs {} now; it stood still for {} us, {} of them until its workers had ended",
+            self.code.names().join(", "),
+            micros(paused_ns),
+            micros(ended_ns.saturating_sub(began_ns)),
+        ))))
+    }
+
+    fn await_end(&self) -> Result<(), CudaError> {
+        let began = self.clock.monotonic_ns();
+        while !self.resident.run.is_idle()? {
+            if self.clock.monotonic_ns().saturating_sub(began) > ANSWER_MS_MAX * 1_000_000 {
+                return Err(CudaError::Late { what: "stop", millis: ANSWER_MS_MAX });
             }
             std::hint::spin_loop();
         }

@@ -15,6 +15,34 @@ use super::error::CudaError;
 use super::memory_map::{Capacity, MemoryMap};
 use crate::process::shared::SharedMap;
 
+/// The unit of these types for this GPU.
+pub(crate) fn unit_of(
+    gpu: &Gpu,
+    geometry: &Geometry,
+    variant: Variant,
+    types: &[DeviceType],
+) -> Result<Unit, CudaError> {
+    let arch = Arch { major: gpu.capability.0, minor: gpu.capability.1 };
+    Ok(Unit::new(geometry, arch, variant, types)?)
+}
+
+/// Loads code and checks that it is of this contract and fits; gives the shared memory of a block, too.
+fn load(gpu: &Arc<Gpu>, geometry: &Geometry, cubin: &[u8]) -> Result<(Module, u32), CudaError> {
+    let module = Module::load(gpu, cubin)?;
+    let hash: u64 = module.variable(LAYOUT_HASH_SYMBOL)?;
+    if hash != LAYOUT_HASH {
+        return Err(CudaError::Layout { device: hash, host: LAYOUT_HASH });
+    }
+    let shared_bytes: u32 = module.variable(SHARED_BYTES_SYMBOL)?;
+    let kernel = module.kernel(KERNEL, shared_bytes)?;
+    let resident = kernel.blocks_per_multiprocessor(geometry.threads, shared_bytes)? * gpu.multiprocessors;
+    let blocks = geometry.workers + 1;
+    if resident < blocks {
+        return Err(CudaError::Grid { blocks, resident });
+    }
+    Ok((module, shared_bytes))
+}
+
 /// A device's kernel with its memory.
 #[derive(Debug)]
 pub struct Resident {
@@ -63,24 +91,21 @@ impl Resident {
         cache: &Path,
         shared: Option<&Arc<SharedMap>>,
     ) -> Result<Self, CudaError> {
-        let arch = Arch { major: gpu.capability.0, minor: gpu.capability.1 };
-        let unit = Unit::new(&geometry, arch, variant, types)?;
+        let unit = unit_of(&gpu, &geometry, variant, types)?;
         let cubin = compile_cached(&unit, cache, gpu.driver_version)?;
-        let module = Module::load(&gpu, &cubin)?;
-        let hash: u64 = module.variable(LAYOUT_HASH_SYMBOL)?;
-        if hash != LAYOUT_HASH {
-            return Err(CudaError::Layout { device: hash, host: LAYOUT_HASH });
-        }
-        let shared_bytes: u32 = module.variable(SHARED_BYTES_SYMBOL)?;
-        let kernel = module.kernel(KERNEL, shared_bytes)?;
-        let resident = kernel.blocks_per_multiprocessor(geometry.threads, shared_bytes)? * gpu.multiprocessors;
-        let blocks = geometry.workers + 1;
-        if resident < blocks {
-            return Err(CudaError::Grid { blocks, resident });
-        }
+        let (module, shared_bytes) = load(&gpu, &geometry, &cubin)?;
         let (run, copy) = (Stream::new(&gpu)?, Stream::new(&gpu)?);
         let memory = MemoryMap::new(&gpu, &geometry, capacity, shared)?;
         Ok(Self { memory, module, run, copy, geometry, shared_bytes, gpu })
+    }
+
+    /// Runs other code from the next launch on. Only while nothing runs.
+    ///
+    /// # Errors
+    /// Whatever does not fit; the code is as it was then.
+    pub fn replace(&mut self, cubin: &[u8]) -> Result<(), CudaError> {
+        (self.module, self.shared_bytes) = load(&self.gpu, &self.geometry, cubin)?;
+        Ok(())
     }
 
     /// Launches the kernel: workers and the router.

@@ -17,6 +17,7 @@
 //! | [`baseline`] | what a launch costs without all this |
 //! | `lease` | the lease and wall time of a device, in its own time |
 //! | `engine` | a running kernel with its tables |
+//! | `code` | which actor types that kernel has |
 //! | [`device`] | [`CudaDevice`]: `trait Device`, in one process |
 //! | [`served`] | the same kernel in a device process |
 //!
@@ -36,6 +37,7 @@ pub mod port;
 pub mod served;
 pub mod types;
 
+mod code;
 mod engine;
 pub(crate) mod lease;
 mod ranges;

@@ -53,6 +53,7 @@ pub(crate) struct GpuEngine {
     stopping: bool,
     stopped: bool,
     failed: Option<String>,
+    said: Option<String>,
 }
 
 impl GpuEngine {
@@ -72,9 +73,9 @@ impl GpuEngine {
             built.push(text.is_some().then_some(code.len() as u16));
             code.extend(text);
         }
-        let engine = CudaEngine::start(gpu, geometry, &code, capacity, cache, clock, Some(&map))?;
+        let engine = CudaEngine::start(gpu, geometry, &code, 0, capacity, cache, clock, Some(&map))?;
         let words = vec![0; usize::from(engine.workers()) * (COUNTERS_STRIDE as usize / 8)];
-        Ok(Self { engine, map, built, words, stopping: false, stopped: false, failed: None })
+        Ok(Self { engine, map, built, words, stopping: false, stopped: false, failed: None, said: None })
     }
 
     /// The sizes that the kernel of this GPU has.
@@ -84,6 +85,18 @@ impl GpuEngine {
         u32::from(shape.workers) == geometry.workers
             && shape.ingress_slots == geometry.ingress_slots
             && shape.egress_slots == geometry.egress_slots
+    }
+
+    /// Code that has been made, and changed tables.
+    fn bring_in(&mut self) {
+        match self.engine.poll_code() {
+            Ok(None) => {}
+            Ok(Some(Ok(said))) => self.said = Some(said),
+            Ok(Some(Err(error))) => self.said = Some(format!("device code could not be made: {error}")),
+            Err(error) => self.note(Err(error)),
+        }
+        let announced = self.engine.announce();
+        self.note(announced);
     }
 
     fn note(&mut self, outcome: Result<(), CudaError>) {
@@ -103,7 +116,7 @@ impl Engine for GpuEngine {
             }
             other => other,
         };
-        self.engine.tables.submit(control)
+        self.engine.submit(control)
     }
 
     fn poll_status(&mut self) -> Option<Status> {
@@ -112,13 +125,14 @@ impl Engine for GpuEngine {
             self.stopped |= over;
             return over.then_some(Status::Stopped);
         }
+        // Also while a control waits for code.
+        self.bring_in();
         self.engine.poll_tables()
     }
 
     fn carry(&mut self, words: Words) -> Result<bool, crate::process::engine::Unbelievable> {
         self.stopping |= words.stop;
-        let announced = self.engine.announce();
-        self.note(announced);
+        self.bring_in();
         Ok(false)
     }
 
@@ -132,6 +146,10 @@ impl Engine for GpuEngine {
                 bytemuck::from_bytes(bytemuck::cast_slice(&words[..size_of::<WorkerCounters>() / 8]));
             self.map.write_counters(WorkerIndex(worker as u16), page);
         }
+    }
+
+    fn said(&mut self) -> Option<String> {
+        self.said.take()
     }
 
     fn fault(&mut self) -> Option<String> {

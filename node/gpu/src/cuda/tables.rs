@@ -11,7 +11,7 @@
 //!
 //! A route commit writes the table that no worker reads: it is refused ([`Full`]) until the commit before has been flushed.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use ringfleet_abi::control::{TARGET_EGRESS, TARGET_NONE, TYPE_NONE};
 use ringfleet_abi::{
@@ -51,7 +51,9 @@ struct HostSet {
     tag: u32,
     keys: KeySpace,
     shards: u16,
-    runs: bool,
+    /// Of the table that controls index; `None`: nothing here runs it.
+    ty: Option<u16>,
+    entry: SetEntry,
     route_base: u32,
     /// Records of a shard, and units of all of them with the one behind the table.
     capacity: u32,
@@ -79,6 +81,8 @@ pub(crate) struct Tables {
     workers: u16,
     /// Units of a record, by type.
     types: Vec<u32>,
+    /// Where each type is in the code that is loaded; a set of one that is not there is not added before it is.
+    loaded: Vec<Option<u16>>,
     sets: Vec<Option<HostSet>>,
     known: u32,
     tag_slots: usize,
@@ -97,10 +101,11 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// Empty tables. `types` are the units of each type's record.
+    /// Empty tables. `types` are the units of each type's record. No code is loaded.
     pub(crate) fn new(workers: u16, types: Vec<u32>, sets: u32, shards: u32, arena_units: u64) -> Self {
         Self {
             workers,
+            loaded: vec![None; types.len()],
             types,
             sets: (0..sets).map(|_| None).collect(),
             known: 0,
@@ -143,6 +148,29 @@ impl Tables {
             }
             Control::RouteCommit { version } => self.commit(version),
             Control::Lease { .. } | Control::Pause | Control::Resume | Control::Stop => Ok(()),
+        }
+    }
+
+    /// The types of the sets that are here, in order.
+    pub(crate) fn types_in_use(&self) -> BTreeSet<u16> {
+        self.sets.iter().flatten().filter_map(|set| set.ty).collect()
+    }
+
+    /// The code that runs from the next launch on: these types, in this order, all in use among them.
+    pub(crate) fn load(&mut self, types: &[u16]) {
+        self.loaded.fill(None);
+        for (at, ty) in types.iter().enumerate() {
+            self.loaded[usize::from(*ty)] = Some(at as u16);
+        }
+        let mut writes = Vec::new();
+        for (id, set) in self.sets.iter_mut().enumerate() {
+            let Some(set) = set else { continue };
+            let Some(at) = set.ty.and_then(|ty| self.loaded[usize::from(ty)]) else { continue };
+            set.entry.type_index = at;
+            writes.push(TableWrite::Set(id as u16, set.entry));
+        }
+        for write in writes {
+            self.change(Some(write));
         }
     }
 
@@ -225,7 +253,8 @@ impl Tables {
         if self.sets.get(at).is_none_or(Option::is_some) {
             return Ok(());
         }
-        let units = type_index.and_then(|index| self.types.get(index as usize)).copied();
+        let ty = type_index.filter(|index| self.loaded.get(usize::from(*index)).is_some_and(Option::is_some));
+        let units = ty.map(|index| self.types[usize::from(index)]);
         let capacity = match keys {
             KeySpace::Dense { .. } => u32::try_from(keys.keys_per_shard(shards)).ok(),
             // Half full at most, so that probing stays short.
@@ -236,12 +265,13 @@ impl Tables {
         }
         let Some(route_base) = self.indices.take(u64::from(shards)) else { return Err(Full) };
         let route_base = route_base as u32;
-        let runs = units.is_some() && capacity.is_some();
+        let ty = ty.filter(|_| capacity.is_some());
+        let loaded = ty.and_then(|index| self.loaded[usize::from(index)]);
         let entry = SetEntry {
             route_base,
             tag,
             record_units: units.unwrap_or(1),
-            type_index: if runs { type_index.unwrap_or(TYPE_NONE) } else { TYPE_NONE },
+            type_index: loaded.unwrap_or(TYPE_NONE),
             restart: u16::from(restart == RestartMode::Restart),
             ..SetEntry::of_keys(keys, shards)
         };
@@ -249,7 +279,8 @@ impl Tables {
             tag,
             keys,
             shards,
-            runs,
+            ty,
+            entry,
             route_base,
             capacity: capacity.unwrap_or(0),
             record_units: units.unwrap_or(1),
@@ -282,7 +313,7 @@ impl Tables {
     fn assign(&mut self, shard: ShardId, epoch: Epoch, worker: WorkerIndex) -> Result<(), Full> {
         let failed = Status::AssignFailed { shard, epoch };
         let possible = match (self.set(shard.set), self.owner(shard)) {
-            (Some(set), Some(Owner::Free { last })) => set.runs && worker.0 < self.workers && epoch > last,
+            (Some(set), Some(Owner::Free { last })) => set.ty.is_some() && worker.0 < self.workers && epoch > last,
             (_, Some(Owner::Owned { worker: owner, epoch: now, .. })) if owner == worker.0 && now == epoch => {
                 self.events.push_back(Status::Assigned { shard, epoch, worker });
                 return Ok(());
@@ -423,6 +454,7 @@ mod tests {
 
     fn tables() -> Tables {
         let mut tables = Tables::new(4, vec![3], 16, 64, 1000);
+        tables.load(&[0]);
         let add = Control::AddSet {
             set: SET,
             tag: 77,
@@ -493,8 +525,36 @@ mod tests {
     }
 
     #[test]
+    fn sets_follow_their_type_to_its_place_in_new_code() {
+        let mut tables = Tables::new(1, vec![3, 5, 7], 16, 64, 1000);
+        tables.load(&[2]);
+        let add = |tables: &mut Tables, id: u16, ty: u16| {
+            let set = SetId(id);
+            let (keys, restart) = (KeySpace::Dense { count: 4 }, RestartMode::Stop);
+            let tag = u32::from(id);
+            let type_index = Some(ty);
+            let add = Control::AddSet { set, tag, type_index, keys, shards: 1, actors_per_shard: 0, restart };
+            tables.submit(add).expect("room");
+            let (writes, _) = tables.take_changes().expect("a change");
+            writes.iter().find_map(|write| match write {
+                TableWrite::Set(at, entry) if *at == id => Some((entry.type_index, entry.record_units)),
+                _ => None,
+            })
+        };
+        assert_eq!(add(&mut tables, 1, 2), Some((0, 7)));
+        assert_eq!(add(&mut tables, 2, 1), Some((TYPE_NONE, 1)), "nothing here runs it");
+        assert_eq!(tables.types_in_use(), BTreeSet::from([2]));
+        tables.load(&[1, 2]);
+        let (writes, _) = tables.take_changes().expect("a change");
+        assert!(matches!(&writes[..], [TableWrite::Set(1, entry)] if entry.type_index == 1 && entry.record_units == 7));
+        assert_eq!(add(&mut tables, 3, 1), Some((0, 5)));
+        assert_eq!(tables.types_in_use(), BTreeSet::from([1, 2]));
+    }
+
+    #[test]
     fn an_arena_without_room_refuses_the_shard() {
         let mut tables = Tables::new(1, vec![3], 16, 64, 40);
+        tables.load(&[0]);
         let add = Control::AddSet {
             set: SET,
             tag: 77,

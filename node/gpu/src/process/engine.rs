@@ -54,6 +54,10 @@ pub(crate) trait Engine {
     fn carry(&mut self, words: Words) -> Result<bool, Broken>;
     /// Copies all counters into the shared memory.
     fn copy_counters(&mut self);
+    /// Something that operators may want to know, once.
+    fn said(&mut self) -> Option<String> {
+        None
+    }
     /// Why it cannot go on, if it cannot.
     fn fault(&mut self) -> Option<String>;
 }

@@ -1,6 +1,6 @@
 //! The main of a device process.
 
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -227,6 +227,10 @@ impl<E: Engine> Service<E> {
         if let Some(wish) = self.map.counters_wish() {
             self.engine.copy_counters();
             self.map.counters_answer(wish);
+        }
+        if let Some(said) = self.engine.said() {
+            // Standard error is the agent's; if nobody reads it, nobody wants to know.
+            let _ = writeln!(io::stderr(), "ringfleet device: {said}");
         }
         match self.engine.fault() {
             Some(fault) => Err(ServeError::Fault(fault)),
