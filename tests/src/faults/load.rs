@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use flate2::read::GzDecoder;
-use ringfleet::cmd::demo::results;
+use ringfleet::cmd::demo::flights::results;
 use ringfleet_abi::{KeySpace, SetId, ShardId};
 use ringfleet_actor::Message as _;
 use ringfleet_actors::flights::aircraft::Flight;

@@ -1,4 +1,4 @@
-//! Half-way through the stream: the leader is killed, and the cluster must go on.
+//! Half-way through the application: the leader is killed, and the cluster must go on.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use ringfleet_client::Session;
 
 use crate::app::{App, Cluster};
 use crate::cmd::apply;
-use crate::cmd::demo::feed::HalfWay;
+use crate::cmd::demo::half_way::HalfWay;
 use crate::cmd::demo::progress::Progress;
 use crate::cmd::get;
 use crate::document;
@@ -30,7 +30,7 @@ pub struct Meanwhile {
     pub what: String,
 }
 
-/// Waits for half of the stream, kills the leader, applies and uses a second set, and lets the stream end.
+/// Waits for half of the application, kills the leader, applies and uses a second set, and lets the application end.
 pub async fn kill_and_go_on(
     app: &App,
     operator: &Cluster,
@@ -41,7 +41,7 @@ pub async fn kill_and_go_on(
 ) -> CtlResult<Meanwhile> {
     half_way.reached().await;
     let done = go_on(app, operator, cluster, session, progress).await;
-    // Also after a failure: the stream would wait for ever.
+    // Also after a failure: the application would wait for ever.
     half_way.done();
     done
 }

@@ -1,39 +1,44 @@
 //! `ringfleet demo`: the whole thing, end to end, with every result checked.
 //!
 //! ```text
-//!   start 3 coordinators, 3 nodes ─▶ apply the flights sets ─▶ stream the events ───────────────────▶ quiet ─▶ ask ─▶ compare ─▶ C7 ─▶ stop
-//!                                                                └─ half-way: SIGKILL the leader,
-//!                                                                   apply and use a second set
+//!   start 3 coordinators, 3 nodes ─▶ apply the application's sets ─▶ run it ───────────────────▶ quiet ─▶ ask ─▶ compare ─▶ C7 ─▶ stop
+//!                                                                     └─ half-way: SIGKILL the leader,
+//!                                                                        apply and use a second set
 //! ```
 //! The checks, all of which must hold for exit code 0:
-//! - the leader was killed, and a second set was applied and used, before the stream ended;
+//! - the leader was killed, and a second set was applied and used, before the application ended;
 //! - every message was acknowledged as handled, none lost (C3);
-//! - every table is equal to a serial computation written independently of the actors;
+//! - every result is equal to that of a computation written independently of the actors;
 //! - the conservation sum of all nodes is exact and nothing is in flight (C7);
 //! - every process stopped by itself when asked.
 
+mod application;
+mod ask;
 mod chaos;
-mod feed;
+mod checks;
+pub mod flights;
+mod half_way;
 mod leader;
 mod progress;
-pub mod results;
+mod quiet;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ringfleet_client::Session;
 use ringfleet_link::Role;
 use tempfile::TempDir;
 
 use crate::app::{App, Cluster};
 use crate::cmd::apply;
+use crate::cmd::demo::application::{Application, Stage};
+use crate::cmd::demo::checks::Checks;
+use crate::cmd::demo::quiet::{node_pages, wait_quiet};
 use crate::devices::devices_of_nodes;
 use crate::document;
 use crate::error::{CtlError, CtlResult};
-use crate::http;
-use crate::local::{Kind, LocalCluster, LocalConfig};
-use crate::metrics::{Conservation, Metrics, SETTLED_AFTER};
+use crate::local::{LocalCluster, LocalConfig};
 use crate::out;
 use crate::settings::asked_to_stop;
 
@@ -41,23 +46,32 @@ use crate::settings::asked_to_stop;
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// How long one call to the cluster may take.
 const CALL_PATIENCE: Duration = Duration::from_secs(20);
-/// How long the cluster may take to become quiet.
-const QUIET_PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at whether it is quiet.
-const QUIET_POLL: Duration = Duration::from_millis(100);
 /// How long processes may take to stop before they are killed.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// How long telling the peers that the demonstration is over may take.
 const GOODBYE_LIMIT: Duration = Duration::from_millis(200);
+/// How long the application takes at least when links are cut, so that each of them is.
+const CHAOS_SPAN: Duration = Duration::from_secs(15);
 /// The cluster's name.
 const NAME: &str = "demo";
+
+/// What is demonstrated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum AppName {
+    /// A year of real flights: CSV, one event a line [built in: all from New York in 2013].
+    #[default]
+    Flights,
+}
 
 /// Arguments of `demo`.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
-    /// The events, CSV, gzipped if the name ends in .gz [default: all flights from New York in 2013, built in].
-    #[arg(long, value_name = "FILE")]
-    pub events: Option<PathBuf>,
+    /// The application.
+    #[arg(long, value_enum, default_value_t)]
+    pub app: AppName,
+    /// Its input, gzipped if the name ends in .gz [default: what is built in].
+    #[arg(long, value_name = "FILE", visible_alias = "events")]
+    pub input: Option<PathBuf>,
     /// Nodes.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
     pub nodes: u16,
@@ -80,8 +94,13 @@ pub struct DemoArgs {
 
 /// Runs the demonstration.
 pub async fn run(app: &App, args: &DemoArgs) -> CtlResult {
-    // The events are looked at first: a wrong file name should not start a cluster.
-    let events = feed::Events::open(args.events.as_deref())?;
+    let input = args.input.as_deref();
+    match args.app {
+        AppName::Flights => demonstrate(app, args, flights::Flights::open(input)?).await,
+    }
+}
+
+async fn demonstrate<A: Application>(app: &App, args: &DemoArgs, application: A) -> CtlResult {
     let folder = tempfile::Builder::new().prefix("ringfleet-demo-").tempdir();
     let folder = folder.map_err(|error| CtlError::failed("making a temporary folder", error))?;
     let mut config = LocalConfig::new(folder.path().to_owned(), NAME);
@@ -93,7 +112,7 @@ pub async fn run(app: &App, args: &DemoArgs) -> CtlResult {
     config.log = app.global.log.clone().unwrap_or(config.log);
     let mut cluster = LocalCluster::create(&app.env, &config)?;
     let (outcome, interrupted) = tokio::select! {
-        outcome = story(app, args, events, &mut cluster) => (outcome, false),
+        outcome = story(app, args, application, &mut cluster) => (outcome, false),
         () = asked_to_stop() => (Err(CtlError::failed("demo", "interrupted")), true),
     };
     let stopped = cluster.stop_all(STOP_PATIENCE).await;
@@ -121,7 +140,12 @@ fn finish(folder: TempDir, keep: bool) -> CtlResult {
     folder.close().map_err(|error| CtlError::failed(attempt, error))
 }
 
-async fn story(app: &App, args: &DemoArgs, events: feed::Events, cluster: &mut LocalCluster) -> CtlResult<Checks> {
+async fn story<A: Application>(
+    app: &App,
+    args: &DemoArgs,
+    application: A,
+    cluster: &mut LocalCluster,
+) -> CtlResult<Checks> {
     let mut checks = Checks::default();
     let proxies = if args.chaos { Some(chaos::Proxies::start(&app.env, cluster)?) } else { None };
     eprintln!("starting {} coordinators and {} nodes of {} workers", args.coordinators, args.nodes, args.workers);
@@ -129,7 +153,7 @@ async fn story(app: &App, args: &DemoArgs, events: feed::Events, cluster: &mut L
     cluster.wait_ready(app.env.now() + START_PATIENCE).await?;
 
     let mut operator = Cluster::of(&app.env, &cluster.context(Role::Operator), CALL_PATIENCE)?;
-    for located in document::parse("flights.yaml", ringfleet_actors::flights::SETS_YAML)? {
+    for located in document::parse(A::SETS.0, A::SETS.1)? {
         operator.deadline = app.env.now() + CALL_PATIENCE;
         let name = located.set.metadata.name.clone();
         apply::apply(&operator, located.set, &located.place, true).await?;
@@ -139,27 +163,29 @@ async fn story(app: &App, args: &DemoArgs, events: feed::Events, cluster: &mut L
     let client = Cluster::of(&app.env, &cluster.context(Role::Client), CALL_PATIENCE)?;
     let session = crate::cmd::tell::open_session(&client).await?;
     let pages = node_pages(cluster);
-    let progress = progress::Progress::new(events.lines());
-    let half_way = feed::HalfWay::default();
+    let progress = progress::Progress::new(application.units(), A::UNIT);
+    let half_way = half_way::HalfWay::default();
+    let span_min = args.chaos.then_some(CHAOS_SPAN);
+    let stage = Stage { env: &app.env, session: &session, progress: &progress, half_way: &half_way, span_min };
     let chaos = proxies.as_ref().map(|proxies| proxies.cut_links(&app.env));
-    let feeding = feed::feed(&app.env, &session, events, &progress, &half_way, args.chaos);
+    let running = application.run(&stage);
     let meanwhile = leader::kill_and_go_on(app, &operator, cluster, &session, &half_way, &progress);
     let watching = progress.watch(&app.env, &operator, &pages);
     let started = app.env.now();
     let both = tokio::select! {
         // The first failure of either ends both.
-        both = async { tokio::try_join!(feeding, meanwhile) } => both,
+        both = async { tokio::try_join!(running, meanwhile) } => both,
         never = watching => match never {},
     };
     progress.finish();
-    let (fed, meanwhile) = both?;
+    let (told, meanwhile) = both?;
     let took = app.env.now() - started;
     drop(chaos);
 
-    report_feed(&fed, &session, took);
-    let what = "a second set was applied and used before the stream ended";
+    report(&A::summary(&told, took), &session);
+    let what = "a second set was applied and used before the application ended";
     checks.check(what, meanwhile.used, || meanwhile.what.clone());
-    judge(app, &session, fed, &pages, &mut checks).await?;
+    judge::<A>(told, &stage, &pages, &mut checks).await?;
     if let Some(proxies) = &proxies {
         let (links, cuts, dropped) = proxies.counts();
         eprintln!("chaos: {cuts} cuts of {links} links, {dropped} datagrams dropped");
@@ -171,21 +197,17 @@ async fn story(app: &App, args: &DemoArgs, events: feed::Events, cluster: &mut L
     Ok(checks)
 }
 
-/// Checks acknowledgements, results and the conservation sum, and prints the tables.
-async fn judge(app: &App, session: &Session, fed: feed::Fed, pages: &[String], checks: &mut Checks) -> CtlResult {
-    let counters = session.counters();
+/// Checks acknowledgements, results and the conservation sum, and prints the results.
+async fn judge<A: Application>(told: A::Told, stage: &Stage<'_>, pages: &[String], checks: &mut Checks) -> CtlResult {
+    let counters = stage.session.counters();
     let complete = counters.outstanding() == 0 && counters.lost == 0;
     checks.check("every message was acknowledged, none lost (C3)", complete, || format!("{counters:?}"));
 
-    // What the aircraft told carriers and airports is handled when nothing is in flight.
-    wait_quiet(app, pages).await?;
-    let tables = results::ask(&app.env, session, &fed.names).await?;
-    out::write_text(&tables.to_string())?;
-    let difference = tables.difference(&fed.serial.tables());
-    let same = difference.is_none();
-    checks.check("the tables are those of the serial computation", same, || difference.unwrap_or_default());
+    // What actors told each other is handled when nothing is in flight.
+    wait_quiet(stage.env, pages).await?;
+    A::judge(told, stage, checks).await?;
 
-    let sum = wait_quiet(app, pages).await?;
+    let sum = wait_quiet(stage.env, pages).await?;
     out::write_text(&format!("CONSERVATION (C7), all nodes\n{sum}\n"))?;
     checks.check("the conservation sum is exact (C7)", sum.holds() && sum.in_flight == 0, || format!("{sum:?}"));
     let clean = sum.dead_lettered == 0 && sum.lost == 0;
@@ -193,83 +215,12 @@ async fn judge(app: &App, session: &Session, fed: feed::Fed, pages: &[String], c
     Ok(())
 }
 
-fn node_pages(cluster: &LocalCluster) -> Vec<String> {
-    let nodes = cluster.processes().iter().filter(|process| process.kind == Kind::Node);
-    nodes.map(|process| process.http.to_string()).collect()
-}
-
-fn report_feed(fed: &feed::Fed, session: &Session, took: Duration) {
+fn report(summary: &str, session: &Session) {
     let counters = session.counters();
     eprintln!(
-        "{} events in {:.1} s, {} malformed lines; busy {}, moved {}, links broken {}",
-        out::thousands(fed.events),
-        took.as_secs_f64(),
-        fed.malformed,
-        counters.busy_retries,
-        counters.moved,
-        counters.reconnects
+        "{summary}; busy {}, moved {}, links broken {}",
+        counters.busy_retries, counters.moved, counters.reconnects
     );
-}
-
-/// The sum over all nodes, once nothing is in flight and pages have shown the same for long enough.
-async fn wait_quiet(app: &App, pages: &[String]) -> CtlResult<Conservation> {
-    let deadline = app.env.now() + QUIET_PATIENCE;
-    let (mut last, mut since) = (None, app.env.now());
-    loop {
-        let sum = conservation(app, pages).await?;
-        if last != Some(sum) {
-            (last, since) = (Some(sum), app.env.now());
-        }
-        if sum.in_flight == 0 && app.env.now() - since >= SETTLED_AFTER {
-            return Ok(sum);
-        }
-        if app.env.now() >= deadline {
-            let cause = format!("not within {} s: {sum:?}", QUIET_PATIENCE.as_secs());
-            return Err(CtlError::unreachable("waiting until nothing is in flight", cause));
-        }
-        app.env.sleep(QUIET_POLL).await;
-    }
-}
-
-async fn conservation(app: &App, pages: &[String]) -> CtlResult<Conservation> {
-    let mut sum = Conservation::default();
-    for page in pages {
-        let text = http::get(&app.env, page, "/metrics", CALL_PATIENCE).await?;
-        sum.add(&Metrics::parse(&text))
-            .map_err(|cause| CtlError::failed(format!("reading the counters of {page}"), cause))?;
-    }
-    Ok(sum)
-}
-
-/// What was checked and what did not hold.
-#[derive(Debug, Default)]
-struct Checks {
-    failed: Vec<String>,
-}
-
-impl Checks {
-    fn check(&mut self, what: &str, holds: bool, why: impl FnOnce() -> String) {
-        if holds {
-            eprintln!("  ok      {what}");
-        } else {
-            let why = why();
-            eprintln!("  FAILED  {what}: {why}");
-            self.failed.push(format!("{what}: {why}"));
-        }
-    }
-
-    fn conclude(self) -> CtlResult {
-        match self.failed.first() {
-            None => {
-                eprintln!("every check held");
-                Ok(())
-            }
-            Some(first) => {
-                let cause = format!("{} checks failed; first: {first}", self.failed.len());
-                Err(CtlError::failed("demo", cause))
-            }
-        }
-    }
 }
 
 #[cfg(test)]

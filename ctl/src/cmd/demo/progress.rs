@@ -22,31 +22,32 @@ const LOOKS_PER_LINE: u64 = 3;
 /// How long a look may take.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How far the stream is.
+/// How far the application is.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
     is_terminal: bool,
     told: AtomicU64,
     total: u64,
+    unit: &'static str,
 }
 
 impl Progress {
-    /// Nothing told yet.
-    pub fn new(total: u64) -> Self {
+    /// Nothing done yet of `total` of what `unit` says in the plural.
+    pub fn new(total: u64, unit: &'static str) -> Self {
         let is_terminal = std::io::stderr().is_terminal();
         let target = if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(total), target);
-        let style = ProgressStyle::with_template("{bar:30} {human_pos}/{human_len} events  {msg}");
-        // The template above is a constant that parses; the default one would do as well.
+        let style = ProgressStyle::with_template(&format!("{{bar:30}} {{human_pos}}/{{human_len}} {unit}  {{msg}}"));
+        // The template above parses, a unit is a word; the default one would do as well.
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, is_terminal, told: AtomicU64::new(0), total }
+        Self { bar, is_terminal, told: AtomicU64::new(0), total, unit }
     }
 
-    /// So many events have been told.
-    pub fn told(&self, events: u64) {
-        self.told.store(events, Ordering::Relaxed);
-        self.bar.set_position(events);
+    /// So many have been done.
+    pub fn told(&self, units: u64) {
+        self.told.store(units, Ordering::Relaxed);
+        self.bar.set_position(units);
     }
 
     /// Says something without tearing the bar.
@@ -54,7 +55,7 @@ impl Progress {
         if self.is_terminal { self.bar.println(text) } else { eprintln!("{text}") }
     }
 
-    /// The stream has ended.
+    /// The application has ended.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -81,7 +82,7 @@ impl Progress {
             looks += 1;
             if !self.is_terminal && looks % LOOKS_PER_LINE == 0 {
                 let told = self.told.load(Ordering::Relaxed);
-                eprintln!("{}/{} events  {message}", thousands(told), thousands(self.total));
+                eprintln!("{}/{} {}  {message}", thousands(told), thousands(self.total), self.unit);
             }
         }
     }

@@ -1,16 +1,10 @@
-//! The results: every actor that occurs in the stream is asked.
+//! Asking many actors one question.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ringfleet_actor::{ActorRef, Message};
-use ringfleet_actors::flights::aircraft::{Aircraft, AircraftCounts, AircraftDelays, CountsAsked, DelaysAsked};
-use ringfleet_actors::flights::airport::{Airport, AirportReport, ReportAsked};
-use ringfleet_actors::flights::carrier::{Carrier, CarrierReport, Summary};
-use ringfleet_actors::flights::keys;
-use ringfleet_actors::flights::names::Names;
-use ringfleet_actors::flights::tables::Tables;
 use ringfleet_client::Session;
 use ringfleet_env::Env;
 
@@ -21,31 +15,6 @@ const ASKERS: usize = 64;
 /// How long one ask may take.
 const ASK_PATIENCE: Duration = Duration::from_secs(20);
 
-/// Asks everybody and puts the answers in order.
-pub async fn ask(env: &Env, session: &Session, names: &Names) -> CtlResult<Tables> {
-    let mut tables = Tables::default();
-    let pack = |name: &String| keys::pack(name).unwrap_or_default().into();
-    let carriers: Vec<u64> = names.carriers.iter().map(pack).collect();
-    let reports = ask_all::<Carrier, _, CarrierReport>(env, session, carriers, || Summary {}).await?;
-    names.carriers.iter().zip(&reports).for_each(|(name, report)| tables.add_carrier(name, report));
-
-    let airports: Vec<u64> = names.airports.iter().map(pack).collect();
-    let reports = ask_all::<Airport, _, AirportReport>(env, session, airports, || ReportAsked {}).await?;
-    names.airports.iter().zip(&reports).for_each(|(name, report)| tables.add_airport(name, report));
-
-    let mut aircraft: Vec<u64> = names.aircraft.iter().map(|name| keys::aircraft(name)).collect();
-    aircraft.push(keys::UNKNOWN_AIRCRAFT);
-    let counts = ask_all::<Aircraft, _, AircraftCounts>(env, session, aircraft.clone(), || CountsAsked {}).await?;
-    let delays = ask_all::<Aircraft, _, AircraftDelays>(env, session, aircraft, || DelaysAsked {}).await?;
-    let answers = counts.iter().zip(&delays);
-    names.aircraft.iter().zip(answers).for_each(|(name, (counts, delays))| tables.add_aircraft(name, counts, delays));
-    if let (Some(counts), Some(delays)) = (counts.last(), delays.last()) {
-        tables.set_unknown_aircraft(counts, delays);
-    }
-    tables.rank();
-    Ok(tables)
-}
-
 /// What the askers of one question share.
 struct Round<R> {
     todo: VecDeque<(usize, u64)>,
@@ -54,7 +23,10 @@ struct Round<R> {
 }
 
 /// Asks the actors under `keys`, a bounded number at a time; answers in the order of the keys.
-async fn ask_all<A, M, R>(env: &Env, session: &Session, keys: Vec<u64>, question: fn() -> M) -> CtlResult<Vec<R>>
+///
+/// # Errors
+/// The first actor that did not answer, and why.
+pub async fn ask_all<A, M, R>(env: &Env, session: &Session, keys: Vec<u64>, question: fn() -> M) -> CtlResult<Vec<R>>
 where
     A: ringfleet_actor::Handles<M>,
     M: Message + Send + Sync + 'static,

@@ -14,13 +14,12 @@ use ringfleet_actors::flights::names::Names;
 use ringfleet_actors::flights::serial::Serial;
 use ringfleet_client::{Session, Tell};
 use ringfleet_env::Env;
-use tokio::sync::watch;
 
-use crate::cmd::demo::progress::Progress;
+use crate::cmd::demo::application::Stage;
 use crate::error::{CtlError, CtlResult, chain};
 
 /// The events that are built in: public-domain data of the US Bureau of Transportation Statistics.
-const BUILT_IN: &[u8] = include_bytes!("../../../../kernels/actors/data/nyc-flights-2013.csv.gz");
+const BUILT_IN: &[u8] = include_bytes!("../../../../../kernels/actors/data/nyc-flights-2013.csv.gz");
 /// How many events there are in it.
 const BUILT_IN_EVENTS: u64 = 336_776;
 /// Events told with one call.
@@ -29,8 +28,6 @@ const BATCH: usize = 512;
 const REPORTED_MAX: u64 = 20;
 /// The share of the stream, in thousandths, before which the second set must have been used.
 const HOLD_AT: u64 = 950;
-/// How long the stream takes at least when links are cut, so that each of them is.
-const CHAOS_SPAN: Duration = Duration::from_secs(15);
 /// How long the stream may stand still before it is given up.
 const STALL_PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of one line. A longer one is malformed.
@@ -104,38 +101,6 @@ impl Events {
     }
 }
 
-/// The meeting place of the stream and of what happens half-way.
-#[derive(Debug)]
-pub struct HalfWay {
-    /// Whether half of the stream has been told.
-    reached: watch::Sender<bool>,
-    /// Whether what is to happen meanwhile is over.
-    done: watch::Sender<bool>,
-}
-
-impl Default for HalfWay {
-    fn default() -> Self {
-        Self { reached: watch::Sender::new(false), done: watch::Sender::new(false) }
-    }
-}
-
-impl HalfWay {
-    /// Waits until half of the stream has been told.
-    pub async fn reached(&self) {
-        // The sender is a field of this very value.
-        let _ = self.reached.subscribe().wait_for(|reached| *reached).await;
-    }
-
-    /// Lets the stream go on to its end.
-    pub fn done(&self) {
-        self.done.send_replace(true);
-    }
-
-    async fn wait_done(&self) {
-        let _ = self.done.subscribe().wait_for(|done| *done).await;
-    }
-}
-
 /// What was fed.
 pub struct Fed {
     /// Events told.
@@ -149,15 +114,9 @@ pub struct Fed {
 }
 
 /// Tells every event to its aircraft, in order, and waits until all of it has been handled.
-pub async fn feed(
-    env: &Env,
-    session: &Session,
-    mut events: Events,
-    progress: &Progress,
-    half_way: &HalfWay,
-    slowly: bool,
-) -> CtlResult<Fed> {
+pub async fn feed(mut events: Events, stage: &Stage<'_>) -> CtlResult<Fed> {
     let attempt = "streaming the events";
+    let Stage { env, session, progress, half_way, .. } = *stage;
     let set = session.set("flights.aircraft").await.map_err(|error| CtlError::failed(attempt, chain(&error)))?;
     let mut fed = Fed { events: 0, malformed: 0, names: Names::default(), serial: Serial::new() };
     let (total, started) = (events.lines(), env.now());
@@ -185,13 +144,13 @@ pub async fn feed(
             progress.told(fed.events);
             let lines = number - 1;
             if lines >= total / 2 || !more {
-                half_way.reached.send_replace(true);
+                half_way.reach();
             }
             if lines * 1000 >= total * HOLD_AT || !more {
                 half_way.wait_done().await;
             }
-            if slowly {
-                let due = CHAOS_SPAN.mul_f64(lines.min(total) as f64 / total.max(1) as f64);
+            if let Some(span) = stage.span_min {
+                let due = span.mul_f64(lines.min(total) as f64 / total.max(1) as f64);
                 env.sleep_until(started + due).await;
             }
         }
