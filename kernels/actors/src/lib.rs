@@ -6,12 +6,14 @@
 //! | [`counter`] | `counter`: state, tells and asks |
 //! | [`hop`] | `hop`: the benchmark |
 //! | [`flights`] | `flights.aircraft`, `flights.carrier`, `flights.airport`: a year of real flights |
+//! | [`graph`] | `graph.vertex`, `graph.block`, `graph.group`, `graph.rounds`: PageRank and components of a real graph |
 //!
 //! Deliberately absent: I/O. Streams, files and clients belong to those who run the actors.
 
 pub mod counter;
 pub mod echo;
 pub mod flights;
+pub mod graph;
 pub mod hop;
 
 use ringfleet_actor::TypeDescriptor;
@@ -27,6 +29,10 @@ pub fn types() -> Vec<&'static TypeDescriptor> {
         flights::aircraft::Aircraft,
         flights::airport::Airport,
         flights::carrier::Carrier,
+        graph::block::Block,
+        graph::group::Group,
+        graph::rounds::Rounds,
+        graph::vertex::Vertex,
     ]
 }
 
@@ -48,7 +54,7 @@ mod tests {
     #[test]
     fn every_type_has_its_own_name() {
         let registry = ringfleet_actor::TypeRegistry::new(types()).expect("no name twice");
-        assert_eq!(registry.len(), 6);
+        assert_eq!(registry.len(), 10);
     }
 
     #[test]
