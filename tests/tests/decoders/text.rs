@@ -4,6 +4,7 @@ use ringfleet::config::ConfigFile;
 use ringfleet::metrics::Metrics;
 use ringfleet::{document, http, message};
 use ringfleet_actors::flights::csv;
+use ringfleet_actors::graph::list::Graph;
 use ringfleet_proto::control::{FieldReport, Scalar};
 
 use crate::control::type_report;
@@ -92,6 +93,22 @@ fn flight_events() {
         bytes.retain(|&byte| byte != b'\n');
         match bounded(&bytes, 16, || csv::parse(7, &bytes)) {
             Ok(event) => assert!((1..=12).contains(&event.month) && (1..=31).contains(&event.day), "{event:?}"),
+            Err(error) => assert_eq!(error.to_string().lines().count(), 1, "one line: {error}"),
+        }
+    });
+}
+
+#[test]
+fn graphs() {
+    let seeds =
+        texts(&["# a comment\nvertex\tto\na\t1 2\nb\t\nc\t0 0 2\n", "vertex\tto\r\na\t0\r\n", "vertex\tto\n\t\n"]);
+    fuzz!(|plan| {
+        let bytes = feed(&seeds, plan);
+        match bounded(&bytes, 256, || Graph::parse(&bytes)) {
+            Ok(graph) => {
+                assert!(graph.vertices() > 0 && graph.names.len() == graph.to.len());
+                assert!(graph.to.iter().flatten().all(|to| *to < graph.vertices()));
+            }
             Err(error) => assert_eq!(error.to_string().lines().count(), 1, "one line: {error}"),
         }
     });

@@ -17,10 +17,12 @@ mod ask;
 mod chaos;
 mod checks;
 pub mod flights;
+pub mod graph;
 mod half_way;
 mod leader;
 mod progress;
 mod quiet;
+mod stream;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -61,6 +63,8 @@ pub enum AppName {
     /// A year of real flights: CSV, one event a line [built in: all from New York in 2013].
     #[default]
     Flights,
+    /// PageRank and connected components of a graph, a line a vertex: its name, a tab, the numbers of those that it leads to [built in: WordNet].
+    Graph,
 }
 
 /// Arguments of `demo`.
@@ -97,6 +101,7 @@ pub async fn run(app: &App, args: &DemoArgs) -> CtlResult {
     let input = args.input.as_deref();
     match args.app {
         AppName::Flights => demonstrate(app, args, flights::Flights::open(input)?).await,
+        AppName::Graph => demonstrate(app, args, graph::Graph::open(input)?).await,
     }
 }
 

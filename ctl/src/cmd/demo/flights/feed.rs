@@ -1,35 +1,28 @@
 //! The stream: events from a file, told to the aircraft through one session.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::time::Duration;
 
 use flate2::read::GzDecoder;
-use ringfleet_abi::SetId;
-use ringfleet_actor::Message;
 use ringfleet_actors::flights::aircraft::Flight;
 use ringfleet_actors::flights::csv;
 use ringfleet_actors::flights::names::Names;
 use ringfleet_actors::flights::serial::Serial;
-use ringfleet_client::{Session, Tell};
-use ringfleet_env::Env;
 
 use crate::cmd::demo::application::Stage;
+use crate::cmd::demo::stream::{BATCH, flush, open_file, tell_batch};
 use crate::error::{CtlError, CtlResult, chain};
 
 /// The events that are built in: public-domain data of the US Bureau of Transportation Statistics.
 const BUILT_IN: &[u8] = include_bytes!("../../../../../kernels/actors/data/nyc-flights-2013.csv.gz");
 /// How many events there are in it.
 const BUILT_IN_EVENTS: u64 = 336_776;
-/// Events told with one call.
-const BATCH: usize = 512;
+/// What failed if it does.
+const ATTEMPT: &str = "streaming the events";
 /// Malformed lines that are reported one by one; the rest is only counted.
 const REPORTED_MAX: u64 = 20;
 /// The share of the stream, in thousandths, before which the second set must have been used.
 const HOLD_AT: u64 = 950;
-/// How long the stream may stand still before it is given up.
-const STALL_PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of one line. A longer one is malformed.
 const LINE_BYTES_MAX: u64 = 4096;
 
@@ -38,12 +31,6 @@ pub struct Events {
     reader: Box<dyn BufRead + Send>,
     name: String,
     lines: u64,
-}
-
-fn open_file(path: &Path) -> CtlResult<Box<dyn BufRead + Send>> {
-    let file = File::open(path).map_err(|error| CtlError::usage(format!("reading {}", path.display()), error))?;
-    let zipped = path.extension().is_some_and(|extension| extension == "gz");
-    Ok(if zipped { Box::new(BufReader::new(GzDecoder::new(file))) } else { Box::new(BufReader::new(file)) })
 }
 
 impl Events {
@@ -115,9 +102,8 @@ pub struct Fed {
 
 /// Tells every event to its aircraft, in order, and waits until all of it has been handled.
 pub async fn feed(mut events: Events, stage: &Stage<'_>) -> CtlResult<Fed> {
-    let attempt = "streaming the events";
     let Stage { env, session, progress, half_way, .. } = *stage;
-    let set = session.set("flights.aircraft").await.map_err(|error| CtlError::failed(attempt, chain(&error)))?;
+    let set = session.set("flights.aircraft").await.map_err(|error| CtlError::failed(ATTEMPT, chain(&error)))?;
     let mut fed = Fed { events: 0, malformed: 0, names: Names::default(), serial: Serial::new() };
     let (total, started) = (events.lines(), env.now());
     let mut line = Vec::new();
@@ -138,7 +124,7 @@ pub async fn feed(mut events: Events, stage: &Stage<'_>) -> CtlResult<Fed> {
             }
         }
         if batch.len() == BATCH || !more {
-            tell(env, session, set, &batch).await?;
+            tell_batch(env, session, ATTEMPT, set, &batch).await?;
             fed.events += batch.len() as u64;
             batch.clear();
             progress.told(fed.events);
@@ -158,14 +144,8 @@ pub async fn feed(mut events: Events, stage: &Stage<'_>) -> CtlResult<Fed> {
             break;
         }
     }
-    match env.timeout(STALL_PATIENCE, session.flush()).await {
-        // What was lost is counted, and checked at the end.
-        Ok(_) => Ok(fed),
-        Err(elapsed) => {
-            let cause = format!("waiting for the last acknowledgements: {elapsed}; {:?}", session.counters());
-            Err(CtlError::unreachable(attempt, cause))
-        }
-    }
+    flush(env, session, ATTEMPT).await?;
+    Ok(fed)
 }
 
 fn malformed(fed: &mut Fed, error: &csv::LineError) {
@@ -174,22 +154,5 @@ fn malformed(fed: &mut Fed, error: &csv::LineError) {
         eprintln!("skipped {error}");
     } else if fed.malformed == REPORTED_MAX + 1 {
         eprintln!("further malformed lines are only counted");
-    }
-}
-
-async fn tell(env: &Env, session: &Session, set: SetId, batch: &[(u64, Flight)]) -> CtlResult {
-    let attempt = "streaming the events";
-    let payloads: Vec<_> = batch.iter().map(|(key, flight)| (*key, flight.to_payload())).collect();
-    let bytes = size_of::<Flight>();
-    let tells: Vec<Tell<'_>> = payloads
-        .iter()
-        .map(|(key, payload)| Tell { set, key: *key, kind: Flight::KIND, payload: &payload[..bytes] })
-        .collect();
-    match env.timeout(STALL_PATIENCE, session.tell_many(&tells)).await {
-        Ok(told) => told.map_err(|error| CtlError::failed(attempt, chain(&error))),
-        Err(elapsed) => {
-            let cause = format!("no room for more messages: {elapsed}; {:?}", session.counters());
-            Err(CtlError::unreachable(attempt, cause))
-        }
     }
 }
