@@ -9,7 +9,7 @@
 //! ```
 //! A vertex keeps its first edges itself, the others in a chain of [edge blocks](block). In a round each vertex sends its neighbours one value, in
 //! portions: each message is answered by [`Heard`](vertex::Heard), and the next portion leaves when the one before is answered. A vertex that has
-//! heard from all of them is done, its [group](group) counts it, the one actor of [`rounds`] counts the groups, and when all are done the round is closed:
+//! heard from all of them is done, its [group](mod@group) counts it, the one actor of [`rounds`] counts the groups, and when all are done the round is closed:
 //! nothing of it is under way. Groups and vertices are started a few at a time, so what is in flight stays below [`IN_FLIGHT_MAX`], whatever the
 //! graph. A message that is lost leaves its round open for ever, which whoever waits notices: [`Standing::steps`](rounds::Standing) stands still.
 //!

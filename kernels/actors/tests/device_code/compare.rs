@@ -62,14 +62,19 @@ pub fn stream(random: &mut Random, ty: usize, kinds: &[KindDescriptor]) -> Strea
 /// Compares all ways to run `types` on random streams; gives how many messages were handled and how many streams failed.
 pub fn compare(name: &str, types: &[&'static TypeDescriptor], streams: usize, seed: u64) -> Option<(usize, usize)> {
     let mut random = Random(seed);
+    let streams: Vec<Stream> =
+        (0..streams).map(|at| stream(&mut random, at % types.len(), types[at % types.len()].kinds)).collect();
+    compare_streams(name, types, &streams)
+}
+
+/// As [`compare`], on these streams.
+pub fn compare_streams(name: &str, types: &[&'static TypeDescriptor], streams: &[Stream]) -> Option<(usize, usize)> {
     let programs: Vec<_> = types
         .iter()
         .map(|ty| ty.program().unwrap_or_else(|error| panic!("{} has no program: {error}", ty.name)))
         .collect();
-    let streams: Vec<Stream> =
-        (0..streams).map(|at| stream(&mut random, at % types.len(), types[at % types.len()].kinds)).collect();
     let host = host::compile(name, &programs);
-    let on_host = host.map(|host| host.run(&streams));
+    let on_host = host.map(|host| host.run(streams));
     let (mut handled, mut failed) = (0, 0);
     for (at, stream) in streams.iter().enumerate() {
         let ty = types[stream.ty];

@@ -3,9 +3,10 @@
 #![allow(missing_docs)]
 
 mod compare;
+mod graph;
 mod host;
 
-use compare::{Random, compare, stream};
+use compare::{Random, compare, compare_streams, stream};
 use ringfleet_actor::testing::drive_program;
 
 #[test]
@@ -14,6 +15,18 @@ fn shipped_actors_do_the_same_natively_as_programs_and_as_device_code() {
     if let Some((handled, failed)) = compare("shipped", &types, 1_200, 42) {
         println!("{handled} messages handled, {failed} streams ended in a fault");
         assert!(handled > 5_000 && failed > 50, "{handled} handled, {failed} failed: the streams say too little");
+    }
+}
+
+/// Random messages fail the actors of `graph` early: these are the messages of a whole computation, with a hub of several blocks.
+#[test]
+fn the_graph_actors_do_the_same_natively_as_programs_and_as_device_code_in_a_whole_computation() {
+    let types = ringfleet_actors::types();
+    let streams = graph::streams(&types);
+    let messages: usize = streams.iter().map(|stream| stream.envelopes.len()).sum();
+    if let Some((handled, failed)) = compare_streams("graph", &types, &streams) {
+        println!("{} actors, {handled} messages", streams.len());
+        assert_eq!((handled, failed), (messages, 0));
     }
 }
 
