@@ -62,7 +62,7 @@ pub enum LogFormat {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Process a real event stream on a cluster of real processes, kill the leader meanwhile, check every result.
+    /// Run an application with real data on a cluster of real processes, kill the leader meanwhile, check every result.
     Demo(cmd::demo::DemoArgs),
     /// A local cluster that stays.
     #[command(subcommand)]

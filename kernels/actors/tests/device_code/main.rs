@@ -5,6 +5,8 @@
 mod compare;
 mod graph;
 mod host;
+#[path = "../schedule/mod.rs"]
+mod schedule;
 
 use compare::{Random, compare, compare_streams, stream};
 use ringfleet_actor::testing::drive_program;
