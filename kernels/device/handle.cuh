@@ -16,7 +16,9 @@ RF_SLOW void take_control(const Params &p, Shared &s, u32 me, u32 j) {
     // A marker of a faster worker may come before this worker has adopted the table that it announces.
     if (m.to_set == RINGFLEET_SET_NONE && atomicAdd(&s.markers[m.to_key & 1], 1) + 1 == PEERS) {
         s.markers[m.to_key & 1] = 0;
-        s.flush_due = (u32)m.to_key; // told when the egress is so far (tell_what_is_out)
+        // This worker's own marker is among them, so it has adopted its device's version of that change; the sender's device counts its
+        // own. No later change of routes can be adopted before this one is told (tell_what_is_out), when the egress is so far.
+        s.flush_due = s.tables_version;
     }
 }
 

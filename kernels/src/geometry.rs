@@ -58,6 +58,16 @@ impl Geometry {
         Self { devices, workers, threads, batch, ..self }
     }
 
+    /// Sizes for `devices` GPUs that appear as one device, the smallest of which has this many multiprocessors: all of their workers are
+    /// numbered as workers of one device.
+    #[must_use]
+    pub const fn for_group(multiprocessors: u32, devices: u32) -> Self {
+        let each = Self::for_multiprocessors(multiprocessors).with_devices(devices);
+        let most = WORKERS_MAX as u32 / each.devices;
+        let workers = if each.workers < most { each.workers } else { most };
+        Self { workers, ..each }
+    }
+
     /// Workers of all devices together.
     #[must_use]
     pub const fn peers(&self) -> u32 {
@@ -157,6 +167,11 @@ mod tests {
             assert_eq!(good.with_devices(devices).check(), Ok(()), "{devices}");
         }
         assert_eq!(good.with_devices(2).peers(), 262);
+        for devices in 1..=DEVICES_MAX {
+            let group = Geometry::for_group(132, devices);
+            assert!(group.check().is_ok() && group.peers() <= u32::from(WORKERS_MAX), "{devices}");
+        }
+        assert_eq!((Geometry::for_group(132, 1), Geometry::for_group(132, 2)), (good, good.with_devices(2)));
         assert!(Geometry { spill_slots: 1, ..good }.check().is_err());
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 
@@ -227,8 +227,8 @@ impl DeviceMemory {
         gpu.make_current()?;
         let prop = shareable_prop(gpu);
         let granularity = sys::CUmemAllocationGranularity_flags::CU_MEM_ALLOC_GRANULARITY_RECOMMENDED;
-        let (mut unit, mut handle, mut address) = (0, 0, 0);
-        // SAFETY: pointers to locals. What has been made is given back when a later step fails: `release` and `free` below.
+        let (mut unit, mut handle) = (0, 0);
+        // SAFETY: pointers to locals; the handle is given away to `map`, the memset covers what was mapped.
         unsafe {
             check(
                 "cuMemGetAllocationGranularity",
@@ -236,27 +236,77 @@ impl DeviceMemory {
             )?;
             let size = bytes.max(16).next_multiple_of(unit.max(1));
             check("cuMemCreate", sys::cuMemCreate(&raw mut handle, size, &raw const prop, 0))?;
+            let memory = Self::map(gpu, handle, size)?;
+            check("cuMemsetD8", sys::cuMemsetD8_v2(memory.address, 0, size))?;
+            check("cuCtxSynchronize", sys::cuCtxSynchronize())?;
+            Ok(memory)
+        }
+    }
+
+    /// Maps what another process has [exported](DeviceMemory::export): `bytes` long, in the memory of whichever GPU. It stays what it is,
+    /// and there, when that process ends.
+    ///
+    /// # Errors
+    /// The driver's: this GPU cannot reach that memory, for example. Nothing is left behind then.
+    pub fn import(gpu: &Arc<Gpu>, file: BorrowedFd<'_>, bytes: u64) -> Result<Self, CudaError> {
+        gpu.make_current()?;
+        let kind = sys::CUmemAllocationHandleType::CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+        let size = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let mut handle = 0;
+        // SAFETY: a pointer to a local; for this kind of handle the driver takes the descriptor's number as a pointer, and keeps none of it.
+        unsafe {
+            let number = ptr::without_provenance_mut(file.as_raw_fd() as usize);
+            check(
+                "cuMemImportFromShareableHandle",
+                sys::cuMemImportFromShareableHandle(&raw mut handle, number, kind),
+            )?;
+            Self::map(gpu, handle, size)
+        }
+    }
+
+    /// Maps `size` bytes of an allocation for `gpu`.
+    ///
+    /// # Safety
+    /// The handle is the caller's to give away; it is released here or by the value. The context of `gpu` is current.
+    unsafe fn map(gpu: &Arc<Gpu>, handle: sys::CUmemGenericAllocationHandle, size: usize) -> Result<Self, CudaError> {
+        let mut address = 0;
+        // SAFETY: a pointer to a local. What has been made is given back when a later step fails.
+        unsafe {
             let reserved = check("cuMemAddressReserve", sys::cuMemAddressReserve(&raw mut address, size, 0, 0, 0));
             if let Err(error) = reserved {
                 let _ = sys::cuMemRelease(handle);
                 return Err(error);
             }
-            let access = sys::CUmemAccessDesc {
-                location: prop.location,
-                flags: sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
-            };
             let mapped = check("cuMemMap", sys::cuMemMap(address, size, 0, handle, 0));
             if let Err(error) = mapped {
                 let _ = (sys::cuMemAddressFree(address, size), sys::cuMemRelease(handle));
                 return Err(error);
             }
-            // From here on dropping it gives everything back.
-            let memory = Self { gpu: gpu.clone(), address, bytes: size, mapped: Some((handle, size)) };
-            check("cuMemSetAccess", sys::cuMemSetAccess(address, size, &raw const access, 1))?;
-            check("cuMemsetD8", sys::cuMemsetD8_v2(address, 0, size))?;
-            check("cuCtxSynchronize", sys::cuCtxSynchronize())?;
-            Ok(memory)
         }
+        // From here on dropping it gives everything back.
+        let memory = Self { gpu: gpu.clone(), address, bytes: size, mapped: Some((handle, size)) };
+        memory.allow(gpu)?;
+        Ok(memory)
+    }
+
+    /// Lets a GPU of this process read and write this memory, if it is shareable; what is not is reached by [`Gpu::reach`] alone.
+    ///
+    /// # Errors
+    /// The driver's, if that GPU cannot reach it.
+    pub fn allow(&self, gpu: &Gpu) -> Result<(), CudaError> {
+        let Some((_, size)) = self.mapped else { return Ok(()) };
+        let access = sys::CUmemAccessDesc {
+            location: shareable_prop(gpu).location,
+            flags: sys::CUmemAccess_flags::CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
+        };
+        // SAFETY: a pointer to a local; the range is what is mapped.
+        check("cuMemSetAccess", unsafe { sys::cuMemSetAccess(self.address, size, &raw const access, 1) })
+    }
+
+    /// Its bytes; of shareable memory with what was rounded up.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// A descriptor by which another process can map this memory; `None` if it is not shareable.

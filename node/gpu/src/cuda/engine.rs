@@ -24,6 +24,12 @@ use crate::process::shared::SharedMap;
 /// How long the kernel may take to start and to stop.
 const ANSWER_MS_MAX: u64 = 5_000;
 
+/// What a device process shares with its agent, and how it gets to know the other devices of its group before the launch.
+pub(crate) struct Host<'a> {
+    pub(crate) map: &'a Arc<SharedMap>,
+    pub(crate) connect: &'a mut dyn FnMut(&mut Resident) -> Result<(), CudaError>,
+}
+
 /// A kernel that runs. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct CudaEngine {
@@ -45,15 +51,20 @@ impl CudaEngine {
         capacity: &Capacity,
         cache: &Path,
         clock: Arc<dyn Clock>,
-        shared: Option<&Arc<SharedMap>>,
+        host: Option<Host<'_>>,
     ) -> Result<Self, CudaError> {
         let units = capacity.arena_bytes / u64::from(RECORD_UNIT_BYTES);
         if u32::try_from(units).is_err() {
             let most = u64::from(u32::MAX) * u64::from(RECORD_UNIT_BYTES);
             return Err(CudaError::Arena { what: "the arena", needed: capacity.arena_bytes, left: most });
         }
-        let resident =
-            Resident::with_shared(gpu, geometry, Variant::default(), &types[..loaded], capacity, cache, shared)?;
+        let map = host.as_ref().map(|host| host.map);
+        let loaded_types = &types[..loaded];
+        let mut resident =
+            Resident::with_shared(gpu, geometry, Variant::default(), loaded_types, capacity, cache, map)?;
+        if let Some(host) = host {
+            (host.connect)(&mut resident)?;
+        }
         let record_units = types.iter().map(DeviceType::record_units).collect();
         let mut tables = Tables::new(geometry.workers as u16, record_units, capacity.sets, capacity.shards, units);
         let code = Code::new(types, loaded, cache.to_owned());

@@ -61,6 +61,9 @@ pub enum CudaError {
         /// How many there are.
         devices: u32,
     },
+    /// The agent did not hand over the other devices of the group.
+    #[error("getting to know the other devices of the group: {0}")]
+    Fabric(String),
     /// A size out of its range.
     #[error(transparent)]
     Geometry(#[from] GeometryError),

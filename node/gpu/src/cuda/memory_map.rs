@@ -25,6 +25,26 @@ pub struct Capacity {
     pub host_ingress_slots: u32,
 }
 
+/// Where the parts of a device's fabric lie, in bytes from its begin; the rings come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FabricParts {
+    /// Published ends of the rings, a row for each worker.
+    pub tails: u64,
+    /// Consumed ends, a row for each worker.
+    pub heads: u64,
+    /// All of it.
+    pub bytes: u64,
+}
+
+/// The same for every device of a geometry, so that each knows where the parts of the others lie.
+#[must_use]
+pub fn fabric_parts(geometry: &Geometry) -> FabricParts {
+    let (workers, slot) = (u64::from(geometry.workers), size_of::<Envelope>() as u64);
+    let rings = workers * u64::from(geometry.peers()) * u64::from(geometry.ring_slots) * slot;
+    let rows = workers * u64::from(geometry.row_words()) * 4;
+    FabricParts { tails: rings, heads: rings + rows, bytes: rings + 2 * rows }
+}
+
 /// The memory of one device.
 #[derive(Debug)]
 pub struct MemoryMap {
@@ -32,6 +52,10 @@ pub struct MemoryMap {
     pub params: Params,
     /// Actors' records.
     pub arena: DeviceMemory,
+    /// What other GPUs of the node write: rings, tails and heads between workers, one behind the other ([`fabric_parts`]).
+    pub fabric: DeviceMemory,
+    /// The same of the other GPUs, where they are of other processes.
+    pub peers: Vec<DeviceMemory>,
     /// [`SetEntry`] by set.
     pub sets: DeviceMemory,
     /// [`ShardEntry`] by route index.
@@ -90,16 +114,14 @@ impl MemoryMap {
         shared: Option<&Arc<SharedMap>>,
     ) -> Result<Self, CudaError> {
         let slot = size_of::<Envelope>();
-        let (workers, peers) = (geometry.workers as usize, geometry.peers() as usize);
-        let rows = workers * geometry.row_words() as usize * 4;
+        let workers = geometry.workers as usize;
         let tag_slots = (capacity.sets as usize * 2).next_power_of_two();
         let device = |bytes: usize| DeviceMemory::new(gpu, bytes);
         // What other GPUs of the node write, and records that may move to them.
         let shareable = |bytes: usize| DeviceMemory::shareable(gpu, bytes);
         let spill_slots = workers * geometry.spill_slots as usize;
-        let rings = shareable(workers * peers * geometry.ring_slots as usize * slot)?;
-        let tails = shareable(rows)?;
-        let heads = shareable(rows)?;
+        let parts = fabric_parts(geometry);
+        let fabric = shareable(parts.bytes as usize)?;
         let ingress = device(workers * geometry.ingress_slots as usize * slot)?;
         let spill = device(spill_slots * slot)?;
         let spill_live = device(spill_slots * 8)?;
@@ -132,9 +154,9 @@ impl MemoryMap {
         };
         let params = Params {
             arena: arena.address(),
-            rings: rings.address(),
-            tails: tails.address(),
-            heads: heads.address(),
+            rings: fabric.address(),
+            tails: fabric.address() + parts.tails,
+            heads: fabric.address() + parts.heads,
             ingress: ingress.address(),
             egress: egress.address(),
             host_ingress: host_ingress.address(),
@@ -160,11 +182,13 @@ impl MemoryMap {
             host_ingress_slots: capacity.host_ingress_slots,
             ..Params::default()
         };
-        let mut rest = vec![rings, tails, heads, ingress, spill, spill_live, spill_free, saves];
+        let mut rest = vec![ingress, spill, spill_live, spill_free, saves];
         rest.extend([timer_keys, timer_messages, timer_free]);
         Ok(Self {
             params,
             arena,
+            fabric,
+            peers: Vec::new(),
             sets,
             shards,
             routes,

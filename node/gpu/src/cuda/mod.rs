@@ -21,7 +21,7 @@
 //! | [`device`] | [`CudaDevice`]: `trait Device`, in one process |
 //! | [`served`] | the same kernel in a device process |
 //!
-//! Not yet: several GPUs in different processes that send to each other.
+//! GPUs of different processes send to each other, too, where an agent makes a group of them ([`crate::process::group`]).
 
 pub mod baseline;
 pub mod compile;
@@ -38,7 +38,7 @@ pub mod served;
 pub mod types;
 
 mod code;
-mod engine;
+pub(crate) mod engine;
 pub(crate) mod lease;
 mod ranges;
 mod tables;

@@ -1,10 +1,14 @@
-//! Several GPUs of one process that send to each other (C3, C9): who reaches whose rings.
+//! Several GPUs that send to each other (C3, C9), of one process or of one each: who reaches whose rings.
 //!
 //! A ring lies in the memory of its receiver's device, as do the tails that its senders publish; the heads that a receiver gives back
 //! lie in the memory of the sender's device. So every worker polls its own memory only, and writes the others'.
 
+use std::os::fd::BorrowedFd;
+
+use super::driver::DeviceMemory;
 use super::error::CudaError;
 use super::kernel::Resident;
+use super::memory_map::fabric_parts;
 
 /// Connects devices before any of them is launched. Device i of `residents` is device i of the node: its worker w is peer
 /// i · workers + w in route tables.
@@ -20,6 +24,12 @@ pub fn connect<'a>(residents: impl IntoIterator<Item = &'a mut Resident>) -> Res
     }
     let parts: Vec<_> = residents.iter().map(|resident| resident.memory.params).collect();
     let gpus: Vec<_> = residents.iter().map(|resident| resident.gpu.clone()).collect();
+    // What is mapped as a whole is not reached by peer access alone.
+    for (device, resident) in residents.iter().enumerate() {
+        for (_, other) in gpus.iter().enumerate().filter(|(peer, _)| *peer != device) {
+            resident.memory.fabric.allow(other)?;
+        }
+    }
     for (device, resident) in residents.iter_mut().enumerate() {
         let params = &mut resident.memory.params;
         params.device = device as u32;
@@ -33,4 +43,33 @@ pub fn connect<'a>(residents: impl IntoIterator<Item = &'a mut Resident>) -> Res
         }
     }
     Ok(())
+}
+
+/// Maps the fabric of device `peer`, which is another process's, before this one is launched.
+///
+/// # Errors
+/// [`CudaError::Peers`] if it is not of this geometry; the driver's, if the two cannot reach each other.
+pub fn attach(resident: &mut Resident, peer: u32, file: BorrowedFd<'_>, bytes: u64) -> Result<(), CudaError> {
+    let geometry = resident.geometry;
+    if bytes < fabric_parts(&geometry).bytes || peer >= geometry.devices {
+        return Err(CudaError::Peers { devices: geometry.devices });
+    }
+    let memory = DeviceMemory::import(&resident.gpu, file, bytes)?;
+    place(resident, peer, memory.address());
+    resident.memory.peers.push(memory);
+    Ok(())
+}
+
+/// Says which device of its node this one is: what it sends to itself goes through its own memory.
+pub fn seat(resident: &mut Resident, device: u32) {
+    resident.memory.params.device = device;
+    place(resident, device, resident.memory.fabric.address());
+}
+
+fn place(resident: &mut Resident, device: u32, fabric: u64) {
+    let parts = fabric_parts(&resident.geometry);
+    let (params, at) = (&mut resident.memory.params, device as usize);
+    params.peer_rings[at] = fabric;
+    params.peer_tails[at] = fabric + parts.tails;
+    params.peer_heads[at] = fabric + parts.heads;
 }

@@ -11,7 +11,7 @@ use ringfleet_kernels::geometry::COUNTERS_STRIDE;
 use ringfleet_kernels::{DeviceType, Geometry};
 
 use super::driver::Gpu;
-use super::engine::CudaEngine;
+use super::engine::{CudaEngine, Host};
 use super::error::CudaError;
 use super::memory_map::Capacity;
 use super::types::device_type;
@@ -57,15 +57,17 @@ pub(crate) struct GpuEngine {
 }
 
 impl GpuEngine {
+    /// `connect` is called when there is memory, before anything runs.
     pub(crate) fn start(
         gpu: Arc<Gpu>,
+        geometry: Geometry,
         types: &[&'static TypeDescriptor],
         capacity: &Capacity,
         cache: &Path,
         clock: Arc<dyn Clock>,
-        map: Arc<SharedMap>,
+        host: Host<'_>,
     ) -> Result<Self, CudaError> {
-        let geometry = Geometry::for_multiprocessors(gpu.multiprocessors);
+        let map = host.map.clone();
         let mut code = Vec::new();
         let mut built = Vec::new();
         for ty in types {
@@ -73,18 +75,21 @@ impl GpuEngine {
             built.push(text.is_some().then_some(code.len() as u16));
             code.extend(text);
         }
-        let engine = CudaEngine::start(gpu, geometry, &code, 0, capacity, cache, clock, Some(&map))?;
+        let engine = CudaEngine::start(gpu, geometry, &code, 0, capacity, cache, clock, Some(host))?;
         let words = vec![0; usize::from(engine.workers()) * (COUNTERS_STRIDE as usize / 8)];
         Ok(Self { engine, map, built, words, stopping: false, stopped: false, failed: None, said: None })
     }
 
-    /// The sizes that the kernel of this GPU has.
-    pub(crate) fn fits(gpu: &Gpu, map: &SharedMap) -> bool {
-        let geometry = Geometry::for_multiprocessors(gpu.multiprocessors);
+    /// The sizes that the kernel of this GPU has in a group of so many devices, if they are those of the shared memory. The smallest GPU
+    /// of a group decides how many workers each has.
+    pub(crate) fn geometry(gpu: &Gpu, devices: u32, map: &SharedMap) -> Option<Geometry> {
+        let own = Geometry::for_group(gpu.multiprocessors, devices);
         let shape = map.shape();
-        u32::from(shape.workers) == geometry.workers
-            && shape.ingress_slots == geometry.ingress_slots
-            && shape.egress_slots == geometry.egress_slots
+        let geometry = Geometry { workers: u32::from(shape.workers), ..own };
+        let fits = if devices > 1 { geometry.workers <= own.workers } else { geometry.workers == own.workers };
+        let fits =
+            fits && shape.ingress_slots == geometry.ingress_slots && shape.egress_slots == geometry.egress_slots;
+        (fits && geometry.check().is_ok() && devices == geometry.devices).then_some(geometry)
     }
 
     /// Code that has been made, and changed tables.

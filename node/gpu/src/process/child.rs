@@ -21,10 +21,13 @@ use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, so
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::handshake::{Hello, Kind, Mismatch, Packet, Plan, Setup, await_any, await_packet, receive, send};
+use super::hub::{Fabric, Seat};
 use super::shared::SharedMap;
 
 /// How long a process that was asked to end, or whose socket has ended, may take before it is killed.
 const END_LIMIT: Duration = Duration::from_secs(2);
+/// Between two looks whether the others of a group still start.
+const LOOK: Duration = Duration::from_millis(50);
 /// Between two looks while nothing ends; only a bound, whatever happens wakes the thread.
 const WATCH: Duration = Duration::from_secs(60);
 
@@ -62,6 +65,19 @@ pub enum LaunchError {
     /// It ended without a word.
     #[error("the device process ended before it was ready ({0})")]
     Ended(String),
+    /// Another device of its group did not start, and none does without it.
+    #[error("another device of its group did not start")]
+    Group,
+    /// Two GPUs of a group that cannot send to each other.
+    #[error("the GPU of member {from} cannot reach the memory of that of member {to} ({uuid}), so they cannot be one device")]
+    Unreachable {
+        /// Which.
+        from: usize,
+        /// Which other one.
+        to: usize,
+        /// The other one's UUID.
+        uuid: String,
+    },
     /// It said something else than it had to.
     #[error("the device process does not keep to the handshake")]
     Confused,
@@ -110,14 +126,23 @@ pub(crate) struct Ready {
 /// What the thread hands over when the process is ready.
 type Outcome = Result<(i32, Hello, Plan, Arc<SharedMap>), LaunchError>;
 
-/// Starts a device process and waits until it is ready. `setup` chooses sizes by what the process says.
-pub(crate) fn start(
+/// A device process that is being started.
+pub(crate) struct Starting {
+    watch: Arc<Watch>,
+    socket: OwnedFd,
+    thread: JoinHandle<()>,
+    outcome: mpsc::Receiver<Outcome>,
+}
+
+/// Begins to start a device process. `setup` chooses sizes by what the process says, and the others of its group: all of them, in order.
+pub(crate) fn begin(
     launch: Launch,
     kind: Kind,
     types: Vec<&'static TypeDescriptor>,
-    setup: impl FnOnce(&Hello) -> Setup + Send + 'static,
+    setup: impl FnOnce(&[Hello]) -> Setup + Send + 'static,
+    seat: Option<Seat>,
     clock: Arc<dyn Clock>,
-) -> Result<Ready, LaunchError> {
+) -> Result<Starting, LaunchError> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(io::Error::from)
         .map_err(system("making a socket pair"))?;
@@ -128,9 +153,17 @@ pub(crate) fn start(
     let run = move || {
         let mut child = match spawn(&launch, theirs) {
             Ok(child) => child,
-            Err(error) => return drop(told.send(Err(error))),
+            Err(error) => {
+                seat.iter().for_each(Seat::fail);
+                return drop(told.send(Err(error)));
+            }
         };
-        let shaken = shake_hands(&ours, &launch, kind, &types, setup, &*clock);
+        let shaken = shake_hands(&ours, &launch, kind, &types, setup, seat.as_ref(), &*clock);
+        if shaken.is_err() {
+            seat.iter().for_each(Seat::fail);
+        }
+        // With it go the descriptors of other devices.
+        drop(seat);
         let (ready, result) = match shaken {
             Ok((hello, plan, map)) => (true, Ok((child.id() as i32, hello, plan, map))),
             Err(LaunchError::Ended(_)) => (false, Err(LaunchError::Ended(end_within_limit(&mut child, &*clock)))),
@@ -151,19 +184,27 @@ pub(crate) fn start(
         .name("ringfleet-watch".into())
         .spawn(run)
         .map_err(system("starting the thread that watches the device process"))?;
-    match outcome.recv() {
-        Ok(Ok((pid, hello, plan, map))) => {
-            let arena_bytes = match plan {
-                Plan::Cpu { .. } => 0,
-                Plan::Gpu { arena_bytes, .. } => arena_bytes,
-            };
-            Ok(Ready { held: Held { watch, socket, thread: Some(thread), pid }, hello, map, arena_bytes })
+    Ok(Starting { watch, socket, thread, outcome })
+}
+
+impl Starting {
+    /// Waits until the process is ready, or has failed.
+    pub(crate) fn finish(self) -> Result<Ready, LaunchError> {
+        let Self { watch, socket, thread, outcome } = self;
+        match outcome.recv() {
+            Ok(Ok((pid, hello, plan, map))) => {
+                let arena_bytes = match plan {
+                    Plan::Cpu { .. } => 0,
+                    Plan::Gpu { arena_bytes, .. } => arena_bytes,
+                };
+                Ok(Ready { held: Held { watch, socket, thread: Some(thread), pid }, hello, map, arena_bytes })
+            }
+            Ok(Err(error)) => {
+                let _ = thread.join();
+                Err(error)
+            }
+            Err(_) => Err(LaunchError::Confused),
         }
-        Ok(Err(error)) => {
-            let _ = thread.join();
-            Err(error)
-        }
-        Err(_) => Err(LaunchError::Confused),
     }
 }
 
@@ -184,29 +225,48 @@ fn shake_hands(
     launch: &Launch,
     kind: Kind,
     types: &[&'static TypeDescriptor],
-    setup: impl FnOnce(&Hello) -> Setup,
+    setup: impl FnOnce(&[Hello]) -> Setup,
+    seat: Option<&Seat>,
     clock: &dyn Clock,
 ) -> Result<(Hello, Plan, Arc<SharedMap>), LaunchError> {
     let listening = system("listening to the device process");
+    let telling = system("telling the device process");
     let until = clock.now() + launch.limit;
-    let next = || match await_packet(socket, until - clock.now(), clock).map_err(&listening)? {
-        Some((packet, _)) => Ok(packet),
-        None => Err(LaunchError::Ended(String::new())),
+    let next = || {
+        // Nobody waits for a process whose group will not be.
+        while let Some(seat) = seat
+            && !await_any([socket.as_fd()], LOOK.min(until - clock.now())).map_err(&listening)?[0]
+            && clock.now() < until
+        {
+            if seat.is_off() {
+                return Err(LaunchError::Group);
+            }
+        }
+        match await_packet(socket, until - clock.now(), clock).map_err(&listening)? {
+            Some((Packet::Fault(text), _)) => Err(LaunchError::Fault(text)),
+            Some(packet) => Ok(packet),
+            None => Err(LaunchError::Ended(String::new())),
+        }
     };
-    let hello = match next()? {
-        Packet::Hello(hello) => hello,
-        Packet::Fault(text) => return Err(LaunchError::Fault(text)),
-        _ => return Err(LaunchError::Confused),
-    };
+    let (Packet::Hello(hello), _) = next()? else { return Err(LaunchError::Confused) };
     hello.check(kind, types)?;
-    let setup = setup(&hello);
+    let setup = match seat {
+        None => setup(std::slice::from_ref(&hello)),
+        Some(seat) => setup(&seat.meet(hello.clone(), until, clock)?),
+    };
     setup.shape.check().map_err(|(field, value)| LaunchError::Shape { field, value })?;
     let map = SharedMap::create(setup.shape).map_err(system("making the shared memory"))?;
     let plan = setup.plan.clone();
-    send(socket.as_fd(), &Packet::Setup(setup), Some(map.file())).map_err(system("telling the device process"))?;
+    send(socket.as_fd(), &Packet::Setup(setup), Some(map.file())).map_err(&telling)?;
+    if let Some(seat) = seat {
+        let (Packet::Fabric { bytes }, Some(file)) = next()? else { return Err(LaunchError::Confused) };
+        for (device, fabric) in seat.exchange(Fabric { bytes, file }, until, clock)? {
+            let packet = Packet::Peer { device, bytes: fabric.bytes };
+            send(socket.as_fd(), &packet, Some(fabric.file.as_fd())).map_err(&telling)?;
+        }
+    }
     match next()? {
-        Packet::Ready => Ok((hello, plan, Arc::new(map))),
-        Packet::Fault(text) => Err(LaunchError::Fault(text)),
+        (Packet::Ready, _) => Ok((hello, plan, Arc::new(map))),
         _ => Err(LaunchError::Confused),
     }
 }
@@ -341,8 +401,9 @@ mod tests {
             env: vec![("HELLO".into(), serde_json::to_string(&hello).expect("text").into())],
             limit,
         };
-        let setup = |_: &Hello| Setup { shape: SMALL, plan: Plan::of_cpu(&CpuDeviceConfig::DEFAULT) };
-        start(launch, Kind::Cpu, Vec::new(), setup, Arc::new(SystemClock)).err().expect("refused")
+        let setup = |_: &[Hello]| Setup { shape: SMALL, plan: Plan::of_cpu(&CpuDeviceConfig::DEFAULT) };
+        let begun = begin(launch, Kind::Cpu, Vec::new(), setup, None, Arc::new(SystemClock)).expect("a thread");
+        begun.finish().err().expect("refused")
     }
 
     #[test]

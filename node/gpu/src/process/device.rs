@@ -16,8 +16,10 @@ use ringfleet_abi::{Control, Envelope, LAYOUT_HASH, Status, StatusWord, WorkerCo
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_env::Clock;
 
-use super::child::{Held, Launch, LaunchError, Witness, start};
+use super::child::{Held, Launch, LaunchError, Ready, Starting, Witness, begin};
+use super::group::Member;
 use super::handshake::{Facts, Hello, Kind, Plan, Setup};
+use super::hub::Seat;
 use super::rings::{Receiver, Sender};
 use super::routing::Routing;
 use super::shape::Shape;
@@ -81,11 +83,14 @@ impl Wanted {
         }
     }
 
-    fn setup(&self, hello: &Hello) -> Setup {
+    /// For member `member` of these; a device alone is member 0 of itself.
+    fn setup(&self, hellos: &[Hello], member: usize) -> Setup {
         match self {
             Wanted::Cpu(config) => Setup { shape: Shape::of_cpu(config), plan: Plan::of_cpu(config) },
             Wanted::Gpu(config) => {
-                let geometry = ringfleet_kernels::Geometry::for_multiprocessors(hello.facts.cores);
+                let (facts, devices) = (&hellos[member].facts, hellos.len() as u32);
+                let cores = hellos.iter().map(|hello| hello.facts.cores).min().unwrap_or(facts.cores);
+                let geometry = ringfleet_kernels::Geometry::for_group(cores, devices);
                 let shape = Shape {
                     workers: geometry.workers as u16,
                     host_ingress_slots: config.host_ingress_slots,
@@ -94,11 +99,26 @@ impl Wanted {
                     control_slots: CpuDeviceConfig::DEFAULT.control_slots,
                     status_slots: CpuDeviceConfig::DEFAULT.status_slots,
                 };
-                let arena_bytes = config.arena_bytes.unwrap_or(hello.facts.memory_free_bytes / 2);
-                Setup { shape, plan: Plan::Gpu { arena_bytes, sets: config.sets, shards: config.shards } }
+                let arena_bytes = config.arena_bytes.unwrap_or(facts.memory_free_bytes / 2);
+                let (sets, shards) = (config.sets, config.shards);
+                let plan = Plan::Gpu { arena_bytes, sets, shards, devices, device: member as u32 };
+                Setup { shape, plan }
             }
         }
     }
+}
+
+/// Begins to start the process of one device, alone or at its seat in a group.
+pub(crate) fn begin_member(
+    launch: Launch,
+    wanted: &Wanted,
+    types: &[&'static TypeDescriptor],
+    member: usize,
+    seat: Option<Seat>,
+    clock: Arc<dyn Clock>,
+) -> Result<Starting, LaunchError> {
+    let chosen = wanted.clone();
+    begin(launch, wanted.kind(), types.to_vec(), move |hellos| chosen.setup(hellos, member), seat, clock)
 }
 
 /// A device process, from the agent's side.
@@ -136,12 +156,14 @@ impl ProcessDevice {
         types: &[&'static TypeDescriptor],
         clock: Arc<dyn Clock>,
     ) -> Result<Self, LaunchError> {
-        let chosen = wanted.clone();
-        let ready = start(launch, wanted.kind(), types.to_vec(), move |hello| chosen.setup(hello), clock.clone())?;
+        Ok(Self::new(begin_member(launch, wanted, types, 0, None, clock.clone())?.finish()?, clock))
+    }
+
+    pub(crate) fn new(ready: Ready, clock: Arc<dyn Clock>) -> Self {
         let map = ready.map;
         let shape = *map.shape();
         let geometry = shape.geometry();
-        Ok(Self {
+        Self {
             held: ready.held,
             hello: ready.hello,
             ingress: IngressPort::new(&geometry, shape.host_ingress_slots),
@@ -158,7 +180,7 @@ impl ProcessDevice {
             arena_bytes: ready.arena_bytes,
             events: VecDeque::from([Status::Started { workers: shape.workers, layout_hash: LAYOUT_HASH }]),
             map,
-        })
+        }
     }
 
     /// What the process said about its device.
@@ -254,6 +276,16 @@ impl ProcessDevice {
             return first.then_some(Status::WorkerLost { worker: WorkerIndex(0) });
         }
         if self.stopping { None } else { self.lease.poll() }
+    }
+}
+
+impl Member for ProcessDevice {
+    fn push_to(&mut self, worker: WorkerIndex, envelope: &Envelope) -> bool {
+        !self.is_lost() && self.ingress.push(&*self.map, worker, envelope)
+    }
+
+    fn publish(&mut self) {
+        self.ingress.publish(&*self.map);
     }
 }
 

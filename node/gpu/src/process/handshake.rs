@@ -4,6 +4,8 @@
 //!   device process                         agent
 //!     hello: who I am, what I was built from  ->   refuses what does not fit, with a clear line
 //!                                             <-   setup: sizes, and the shared memory as a descriptor
+//!     fabric: what other devices write here       ->                                            (only in a group)
+//!                                             <-   peer: the same of another device, for each   (only in a group)
 //!     ready  (or: fault, in words)            ->   traffic begins, in shared memory
 //!     ...
 //!     fault, in words                         ->   the last words of a process that gives up
@@ -30,7 +32,7 @@ use super::shape::Shape;
 use crate::config::CpuDeviceConfig;
 
 /// The version of this conversation.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 /// The longest packet, in bytes: room for the types of a large build.
 const PACKET_BYTES_MAX: usize = 128 << 10;
 
@@ -131,6 +133,10 @@ pub enum Plan {
         sets: u32,
         /// Shards of all sets together.
         shards: u32,
+        /// GPUs of the group that send to each other, this one among them; 1: it is alone.
+        devices: u32,
+        /// Which of them this is.
+        device: u32,
     },
 }
 
@@ -149,6 +155,15 @@ impl Plan {
 pub(crate) enum Packet {
     Hello(Hello),
     Setup(Setup),
+    /// The memory of this device that others of its group write; it comes as a descriptor.
+    Fabric {
+        bytes: u64,
+    },
+    /// The same of another device of the group.
+    Peer {
+        device: u32,
+        bytes: u64,
+    },
     Ready,
     Fault(String),
 }

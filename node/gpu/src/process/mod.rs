@@ -15,6 +15,8 @@
 //! | [`handshake`] | what the two processes say to each other before traffic |
 //! | [`device`] | [`ProcessDevice`]: the agent's side, behind [`crate::Device`] |
 //! | [`child`] | starting, watching and ending the process |
+//! | [`group`] | [`GroupDevice`]: GPUs that send to each other, as one device |
+//! | `hub` | where the processes of a group get to know each other |
 //! | [`mod@serve`] | the main of the device process |
 //! | `engine` | threads behind the pages that kernels know |
 //! | `routing` | the agent's copy of who owns which shard |
@@ -25,16 +27,19 @@
 pub mod backoff;
 pub mod child;
 pub mod device;
+pub mod group;
 pub mod handshake;
 pub mod serve;
 pub mod shape;
 pub mod shared;
 
 pub(crate) mod engine;
+mod hub;
 mod rings;
 mod routing;
 
 pub use child::{Launch, LaunchError, Witness};
 pub use device::{GpuConfig, ProcessDevice, Wanted};
+pub use group::{GroupDevice, GroupError, start_group};
 pub use handshake::{Facts, Kind};
 pub use serve::{Role, ServeError, serve};

@@ -19,6 +19,17 @@ enum Owner {
 struct Set {
     map: ShardMap,
     owners: Box<[Owner]>,
+    /// The last residence of each shard that was released.
+    last: Box<[Epoch]>,
+}
+
+/// What the copy knows of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Residence {
+    /// Nobody has it; this was the last residence that ended.
+    None { last: Epoch },
+    /// It has an owner, or had one that has not been told gone.
+    At { worker: WorkerIndex, epoch: Epoch, leaving: bool },
 }
 
 /// The copy.
@@ -44,7 +55,8 @@ impl Routing {
                     self.sets.resize_with(at + 1, || None);
                 }
                 let owners = vec![Owner::Free; usize::from(shards)].into();
-                self.sets[at].get_or_insert(Set { map: ShardMap::new(keys, shards), owners });
+                let last = vec![Epoch::NONE; usize::from(shards)].into();
+                self.sets[at].get_or_insert(Set { map: ShardMap::new(keys, shards), owners, last });
             }
             Control::RemoveSet { set } => {
                 if let Some(place) = self.sets.get_mut(usize::from(set.0))
@@ -93,6 +105,9 @@ impl Routing {
                     && matches!(*owner, Owner::Leaving { epoch: now, .. } if now == epoch)
                 {
                     *owner = Owner::Free;
+                    if let Some(Some(set)) = self.sets.get_mut(usize::from(shard.set.0)) {
+                        set.last[usize::from(shard.index.0)] = epoch;
+                    }
                 }
                 true
             }
@@ -112,6 +127,22 @@ impl Routing {
             Some(Owner::Owned { worker, .. } | Owner::Leaving { worker, .. }) => *worker,
             Some(Owner::Free) | None => WorkerIndex(0),
         }
+    }
+
+    /// Where a shard is; `None` if it is of no set that is known here.
+    pub(crate) fn residence(&self, shard: ShardId) -> Option<Residence> {
+        let set = self.set(shard.set)?;
+        let at = usize::from(shard.index.0);
+        Some(match *set.owners.get(at)? {
+            Owner::Free => Residence::None { last: set.last[at] },
+            Owner::Owned { worker, epoch } => Residence::At { worker, epoch, leaving: false },
+            Owner::Leaving { worker, epoch } => Residence::At { worker, epoch, leaving: true },
+        })
+    }
+
+    /// Whether some shard of a set has an owner.
+    pub(crate) fn is_used(&self, set: SetId) -> bool {
+        self.set(set).is_some_and(|set| set.owners.iter().any(|owner| *owner != Owner::Free))
     }
 
     fn set(&self, set: SetId) -> Option<&Set> {

@@ -1,5 +1,6 @@
 //! The main of a device process.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -11,19 +12,23 @@ use ringfleet_actor::TypeDescriptor;
 use ringfleet_env::Clock;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
+use super::device::GPU_LIMIT;
 use super::engine::{CpuEngine, Engine, Words};
 use super::handshake::{Facts, Hello, Kind, Packet, Plan, Setup, await_any, await_packet, receive, send};
 use super::rings::{Receiver, Sender};
 use super::shared::SharedMap;
 use crate::config::CpuDeviceConfig;
 use crate::cpu::CpuDevice;
-use crate::cuda::CudaError;
 use crate::cuda::driver::Gpu;
+use crate::cuda::engine::Host;
 use crate::cuda::memory_map::Capacity;
+use crate::cuda::{CudaError, Resident, peers};
 use crate::cuda::served::{GpuEngine, device_code, facts};
 
 /// How long the agent may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long the agent of a GPU may take: the other GPUs of a group open and compile in that time. It gives up itself before that.
+const GROUP_LIMIT: Duration = GPU_LIMIT;
 /// Rounds without work before the loop sleeps.
 const SPIN_ROUNDS: u32 = 64;
 /// A loop that never sleeps looks whether its agent is there once in so many rounds.
@@ -106,7 +111,7 @@ fn serve_device(
                 peers: Vec::new(),
             };
             let hello = Hello::new(facts, types, |_| true);
-            let Some((setup, map)) = shake_hands(socket, hello, &*clock)? else { return Ok(()) };
+            let Some((setup, map)) = shake_hands(socket, hello, ANSWER_LIMIT, &*clock)? else { return Ok(()) };
             let Plan::Cpu { ring_slots, spill_slots, batch, timers_max, spin_ns, stall_ns } = setup.plan else {
                 return Err(ServeError::Confused);
             };
@@ -131,14 +136,19 @@ fn serve_device(
             let wrong = |error: CudaError| ServeError::Start(error.to_string());
             let gpu = Gpu::open(*ordinal).map_err(wrong)?;
             let hello = Hello::new(facts(&gpu).map_err(wrong)?, types, |ty| device_code(ty).is_some());
-            let Some((setup, map)) = shake_hands(socket, hello, &*clock)? else { return Ok(()) };
-            let Plan::Gpu { arena_bytes, sets, shards } = setup.plan else { return Err(ServeError::Confused) };
-            if !GpuEngine::fits(&gpu, &map) {
+            let Some((setup, map)) = shake_hands(socket, hello, GROUP_LIMIT, &*clock)? else { return Ok(()) };
+            let Plan::Gpu { arena_bytes, sets, shards, devices, device } = setup.plan else {
+                return Err(ServeError::Confused);
+            };
+            let Some(geometry) = GpuEngine::geometry(&gpu, devices, &map) else {
                 return Err(ServeError::Start("the shared memory is not of this GPU's sizes".into()));
-            }
+            };
             let host_ingress_slots = setup.shape.host_ingress_slots;
             let capacity = Capacity { arena_bytes, sets, shards, host_ingress_slots };
-            let engine = GpuEngine::start(gpu, types, &capacity, cache, clock, map.clone()).map_err(wrong)?;
+            let timer = clock.clone();
+            let mut connect = |resident: &mut Resident| join(resident, socket, device, &*timer);
+            let host = Host { map: &map, connect: &mut connect };
+            let engine = GpuEngine::start(gpu, geometry, types, &capacity, cache, clock, host).map_err(wrong)?;
             run(engine, &map, socket)
         }
     }
@@ -148,14 +158,41 @@ fn chain(error: &dyn std::error::Error) -> String {
     error.source().map_or_else(|| error.to_string(), |source| format!("{error}: {}", chain(source)))
 }
 
+/// Hands the agent what the other devices of the group write here, and maps what this one writes there. Nothing runs yet, anywhere or
+/// elsewhere: memory is handed out zeroed, which is what rings are at first, so it does not matter who is launched first.
+fn join(resident: &mut Resident, socket: &OwnedFd, device: u32, clock: &dyn Clock) -> Result<(), CudaError> {
+    let others = resident.geometry.devices - 1;
+    if others == 0 {
+        return Ok(());
+    }
+    let wrong = |error: io::Error| CudaError::Fabric(error.to_string());
+    peers::seat(resident, device);
+    let file = resident.memory.fabric.export()?.ok_or_else(|| CudaError::Fabric("it cannot be shared".into()))?;
+    let bytes = resident.memory.fabric.bytes() as u64;
+    send(socket.as_fd(), &Packet::Fabric { bytes }, Some(file.as_fd())).map_err(wrong)?;
+    let until = clock.now() + GROUP_LIMIT;
+    let mut known = BTreeSet::from([device]);
+    for _ in 0..others {
+        match await_packet(socket, until - clock.now(), clock).map_err(wrong)? {
+            Some((Packet::Peer { device, bytes }, Some(file))) if known.insert(device) => {
+                peers::attach(resident, device, file.as_fd(), bytes)?;
+            }
+            Some(_) => return Err(CudaError::Fabric("the agent does not keep to the handshake".into())),
+            None => return Err(CudaError::Fabric("the agent has gone".into())),
+        }
+    }
+    Ok(())
+}
+
 /// Says hello and takes what the agent answers; `None` if it has gone.
 fn shake_hands(
     socket: &OwnedFd,
     hello: Hello,
+    limit: Duration,
     clock: &dyn Clock,
 ) -> Result<Option<(Setup, Arc<SharedMap>)>, ServeError> {
     send(socket.as_fd(), &Packet::Hello(hello), None).map_err(ServeError::Agent)?;
-    match await_packet(socket, ANSWER_LIMIT, clock).map_err(ServeError::Agent)? {
+    match await_packet(socket, limit, clock).map_err(ServeError::Agent)? {
         Some((Packet::Setup(setup), Some(file))) => {
             let map = SharedMap::adopt(file, setup.shape).map_err(ServeError::Agent)?;
             Ok(Some((setup, Arc::new(map))))
