@@ -3,7 +3,8 @@
 #   bash tests/device/run.sh            builds here and runs here: on a machine with a GPU
 #   bash tests/device/run.sh build DIR  builds stripped programs into DIR, to be carried to a machine with a GPU
 #   bash DIR/run.sh run [OUT]           runs the carried programs there; raw results go to OUT
-# RINGFLEET_REQUIRE_GPU=1 is set while it runs: what cannot run fails.
+# RINGFLEET_REQUIRE_GPU=1 is set while it runs: what cannot run fails. What needs two GPUs fails without them if RINGFLEET_REQUIRE_GPUS=2 is
+# given.
 set -uo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -17,9 +18,9 @@ build() {
     [[ -n "${RINGFLEET_DEV_BUILD:-}" ]] || profile=(--release)
     cargo build "${profile[@]}" -p ringfleet --bin ringfleet --message-format=json |
         python3 "$here/artifacts.py" ringfleet "$to" || exit 1
-    cargo test "${profile[@]}" -p ringfleet-gpu --test cuda --test cuda_process --no-run --message-format=json |
-        python3 "$here/artifacts.py" cuda,cuda_process "$to" || exit 1
-    strip "$to"/ringfleet "$to"/cuda "$to"/cuda_process
+    cargo test "${profile[@]}" -p ringfleet-gpu --test cuda --test cuda_process --test cuda_group --no-run --message-format=json |
+        python3 "$here/artifacts.py" cuda,cuda_process,cuda_group "$to" || exit 1
+    strip "$to"/ringfleet "$to"/cuda "$to"/cuda_process "$to"/cuda_group
     cp "$here/run.sh" "$to/"
     git rev-parse HEAD >"$to/commit"
     ls -l "$to"
@@ -60,6 +61,7 @@ run() {
     { date -u; cat "$here/commit" 2>/dev/null; nvidia-smi -L; nvidia-smi --query-gpu=driver_version --format=csv,noheader; } >"$out/machine.txt" 2>&1
     step doctor timeout 30 "$here/ringfleet" doctor --devices gpu:0
     step process timeout 240 "$here/cuda_process" --test-threads 1 --nocapture
+    [[ ! -e "$here/cuda_group" ]] || step group timeout 240 "$here/cuda_group" --test-threads 1 --nocapture
     [[ ! -e "$here/cuda" ]] || step in-process timeout 120 "$here/cuda" --test-threads 1 --nocapture
     step bench timeout 180 "$here/ringfleet" bench device --devices gpu:0
     step bench-json timeout 120 "$here/ringfleet" bench device --devices gpu:0 --actors 131072,1048576 -o json
