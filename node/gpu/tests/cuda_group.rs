@@ -254,9 +254,8 @@ fn actors_on_two_gpus_get_every_message_in_the_order_of_each_pair() {
     let mut device = start(gpus);
     println!("{} workers of {:?}", device.workers(), device.members().iter().map(|m| m.facts()).collect::<Vec<_>>());
     deploy(&mut device, actors);
-    let serves: Vec<Envelope> = (0..balls)
-        .flat_map(|_| (0..actors).map(|key| message(key.into(), 0, &Serve { ttl, actors })))
-        .collect();
+    let serves: Vec<Envelope> =
+        (0..balls).flat_map(|_| (0..actors).map(|key| message(key.into(), 0, &Serve { ttl, actors }))).collect();
     let began_ns = SystemClock.monotonic_ns();
     push_all(&mut device, &serves);
     let served = balls * u64::from(actors);

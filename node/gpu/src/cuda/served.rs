@@ -87,8 +87,7 @@ impl GpuEngine {
         let shape = map.shape();
         let geometry = Geometry { workers: u32::from(shape.workers), ..own };
         let fits = if devices > 1 { geometry.workers <= own.workers } else { geometry.workers == own.workers };
-        let fits =
-            fits && shape.ingress_slots == geometry.ingress_slots && shape.egress_slots == geometry.egress_slots;
+        let fits = fits && shape.ingress_slots == geometry.ingress_slots && shape.egress_slots == geometry.egress_slots;
         (fits && geometry.check().is_ok() && devices == geometry.devices).then_some(geometry)
     }
 

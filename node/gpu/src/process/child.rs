@@ -69,7 +69,9 @@ pub enum LaunchError {
     #[error("another device of its group did not start")]
     Group,
     /// Two GPUs of a group that cannot send to each other.
-    #[error("the GPU of member {from} cannot reach the memory of that of member {to} ({uuid}), so they cannot be one device")]
+    #[error(
+        "the GPU of member {from} cannot reach the memory of that of member {to} ({uuid}), so they cannot be one device"
+    )]
     Unreachable {
         /// Which.
         from: usize,

@@ -22,8 +22,8 @@ use crate::cpu::CpuDevice;
 use crate::cuda::driver::Gpu;
 use crate::cuda::engine::Host;
 use crate::cuda::memory_map::Capacity;
-use crate::cuda::{CudaError, Resident, peers};
 use crate::cuda::served::{GpuEngine, device_code, facts};
+use crate::cuda::{CudaError, Resident, peers};
 
 /// How long the agent may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
