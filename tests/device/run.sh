@@ -9,6 +9,8 @@ set -uo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
+tests=(cuda cuda_process cuda_group cuda_flights cuda_graph)
+
 build() {
     local to="$1" repository profile=()
     repository="$(cd "$here/../.." && pwd)"
@@ -18,9 +20,9 @@ build() {
     [[ -n "${RINGFLEET_DEV_BUILD:-}" ]] || profile=(--release)
     cargo build "${profile[@]}" -p ringfleet --bin ringfleet --message-format=json |
         python3 "$here/artifacts.py" ringfleet "$to" || exit 1
-    cargo test "${profile[@]}" -p ringfleet-gpu --test cuda --test cuda_process --test cuda_group --no-run --message-format=json |
-        python3 "$here/artifacts.py" cuda,cuda_process,cuda_group "$to" || exit 1
-    strip "$to"/ringfleet "$to"/cuda "$to"/cuda_process "$to"/cuda_group
+    cargo test "${profile[@]}" -p ringfleet-gpu "${tests[@]/#/--test=}" --no-run --message-format=json |
+        python3 "$here/artifacts.py" "$(IFS=, && echo "${tests[*]}")" "$to" || exit 1
+    strip "$to"/ringfleet "${tests[@]/#/$to/}"
     cp "$here/run.sh" "$to/"
     git rev-parse HEAD >"$to/commit"
     ls -l "$to"
@@ -60,11 +62,19 @@ run() {
     export XDG_CACHE_HOME="${XDG_CACHE_HOME:-$out/../cache}"
     { date -u; cat "$here/commit" 2>/dev/null; nvidia-smi -L; nvidia-smi --query-gpu=driver_version --format=csv,noheader; } >"$out/machine.txt" 2>&1
     step doctor timeout 30 "$here/ringfleet" doctor --devices gpu:0
-    step process timeout 240 "$here/cuda_process" --test-threads 1 --nocapture
-    [[ ! -e "$here/cuda_group" ]] || step group timeout 240 "$here/cuda_group" --test-threads 1 --nocapture
-    [[ ! -e "$here/cuda" ]] || step in-process timeout 120 "$here/cuda" --test-threads 1 --nocapture
+    local test gpus all=gpu:0
+    for test in "${tests[@]}"; do
+        step "$test" timeout 240 "$here/$test" --test-threads 1 --nocapture
+    done
     step bench timeout 180 "$here/ringfleet" bench device --devices gpu:0
+    gpus=$(nvidia-smi -L | wc -l)
+    if ((gpus > 1)); then
+        all="gpu:$(seq -s, 0 $((gpus - 1)))"
+        step bench-group timeout 180 "$here/ringfleet" bench device --devices "$all"
+    fi
     step bench-json timeout 120 "$here/ringfleet" bench device --devices gpu:0 --actors 131072,1048576 -o json
+    step demo timeout 120 "$here/ringfleet" demo --nodes 1 --devices "$all"
+    step demo-graph timeout 120 "$here/ringfleet" demo --app graph --nodes 1 --devices "$all"
     echo
     echo "== $(tr '\n' ' ' <"$out/machine.txt")"
     printf '%s\n' "${rows[@]}"
