@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use clap::ValueEnum;
 use ringfleet_gpu::CpuDeviceConfig;
 use ringfleet_gpu::process::{GpuConfig, Launch, Wanted};
 use ringfleet_node::DeviceConfig;
@@ -24,12 +25,40 @@ enum Part {
     Cpu(Option<u16>),
     /// Threads in a process of their own.
     ProcessCpu(Option<u16>),
-    /// GPUs by ordinal, each in a process of its own.
+    /// GPUs by ordinal, each in a process of its own, together one device.
     Gpu(Vec<u32>),
+}
+
+/// How the GPUs of a node share memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fabric {
+    /// Each maps what the others hand over: those that are named together are one device.
+    #[default]
+    Vmm,
+    /// They do not: each is a device of its own, and what they send to each other goes through the agent.
+    None,
+    /// A heap of NVSHMEM. Not built yet.
+    Nvshmem,
+}
+
+impl Fabric {
+    /// Itself, if it is built.
+    ///
+    /// # Errors
+    /// What is not built yet, in words.
+    pub fn built(self) -> Result<Self, String> {
+        if self == Fabric::Nvshmem {
+            return Err("--fabric nvshmem is not built yet; vmm, the default, needs nothing but the driver".to_owned());
+        }
+        Ok(self)
+    }
 }
 
 /// The most devices of one node.
 const DEVICES_MAX: usize = 64;
+/// The most GPUs that send to each other.
+const GROUP_MAX: usize = ringfleet_gpu::process::GROUP_MAX;
 /// How long `doctor` may take to say which GPUs are usable. A longer one is killed, and none is.
 const DOCTOR_LIMIT: Duration = Duration::from_secs(20);
 
@@ -105,6 +134,8 @@ pub struct Defaults {
     pub cpu: CpuDeviceConfig,
     /// Of GPUs.
     pub gpu: GpuConfig,
+    /// Whether GPUs that are named together send to each other.
+    pub fabric: Fabric,
     /// The executable of device processes.
     pub program: PathBuf,
     /// Where compiled device code is kept; absent: the process's own default.
@@ -125,7 +156,7 @@ impl DeviceList {
         self.0.iter().flat_map(of).collect()
     }
 
-    /// The first device, and which GPU it is, if it is one. What `auto` finds is a GPU, else threads in a process of their own: a bench is
+    /// The first device, and which GPU it is, or the first of, if it is one. What `auto` finds is a GPU, else threads in a process of their own: a bench is
     /// about what agents start.
     #[must_use]
     pub fn for_bench(&self, defaults: &Defaults) -> Option<(DeviceConfig, Option<u32>)> {
@@ -157,13 +188,13 @@ impl DeviceList {
                     all.push(named(format!("cpu-{processes}"), launch));
                     processes += 1;
                 }
-                Part::Gpu(list) => all.extend(list.iter().map(|ordinal| gpu(defaults, *ordinal))),
+                Part::Gpu(list) => all.extend(gpus_of(defaults, list)),
                 Part::Auto => {
                     let found = gpus.take().map(|gpus| gpus()).unwrap_or_default();
                     if found.is_empty() {
                         all.push(DeviceConfig::Cpu(cpu(None)));
                     }
-                    all.extend(found.into_iter().map(|ordinal| gpu(defaults, ordinal)));
+                    all.extend(gpus_of(defaults, &found));
                 }
             }
         }
@@ -175,10 +206,28 @@ fn named(name: String, (launch, wanted): (Launch, Wanted)) -> DeviceConfig {
     DeviceConfig::Process { name, launch, wanted }
 }
 
-fn gpu(defaults: &Defaults, ordinal: u32) -> DeviceConfig {
-    let number = ordinal.to_string();
-    let launch = launch(defaults, &["--kind", "gpu", "--gpu", &number], Wanted::Gpu(defaults.gpu.clone()));
-    named(format!("gpu-{ordinal}"), launch)
+/// GPUs that are named together: one device, or as many as there are when they do not send to each other. More than can send to each other
+/// are several groups.
+fn gpus_of(defaults: &Defaults, ordinals: &[u32]) -> Vec<DeviceConfig> {
+    let size = if defaults.fabric == Fabric::None { 1 } else { GROUP_MAX };
+    ordinals.chunks(size).map(|together| gpu(defaults, together)).collect()
+}
+
+fn gpu(defaults: &Defaults, ordinals: &[u32]) -> DeviceConfig {
+    let wanted = Wanted::Gpu(defaults.gpu.clone());
+    let members = ordinals.iter().map(|ordinal| {
+        let number = ordinal.to_string();
+        let (launch, _) = launch(defaults, &["--kind", "gpu", "--gpu", &number], wanted.clone());
+        (format!("gpu-{ordinal}"), launch)
+    });
+    let mut members: Vec<_> = members.collect();
+    match members.len() {
+        1 => {
+            let (name, launch) = members.remove(0);
+            named(name, (launch, wanted))
+        }
+        _ => DeviceConfig::Group { members, wanted: defaults.gpu.clone() },
+    }
 }
 
 fn launch(defaults: &Defaults, args: &[&str], wanted: Wanted) -> (Launch, Wanted) {
@@ -246,12 +295,17 @@ mod tests {
         Defaults {
             cpu: CpuDeviceConfig { workers: 3, ..CpuDeviceConfig::DEFAULT },
             gpu: GpuConfig::DEFAULT,
+            fabric: Fabric::Vmm,
             program: "/bin/ringfleet".into(),
             cache: None,
         }
     }
 
     fn configs(text: &str, gpus: &[u32]) -> Vec<String> {
+        configs_by(&defaults(), text, gpus)
+    }
+
+    fn configs_by(defaults: &Defaults, text: &str, gpus: &[u32]) -> Vec<String> {
         let list: DeviceList = text.parse().expect("a list");
         let show = |config: DeviceConfig| match config {
             DeviceConfig::Cpu(cpu) => format!("cpu {}", cpu.workers),
@@ -259,8 +313,13 @@ mod tests {
                 let args: Vec<_> = launch.args.iter().map(|arg| arg.to_string_lossy().into_owned()).collect();
                 format!("{name}: {}", args.join(" "))
             }
+            DeviceConfig::Group { members, .. } => {
+                let last = |launch: &Launch| launch.args.last().expect("arguments").to_string_lossy().into_owned();
+                let each = members.iter().map(|(name, launch)| format!("{name} as {}", last(launch)));
+                format!("group of {}", each.collect::<Vec<_>>().join(", "))
+            }
         };
-        list.configs(&defaults(), || gpus.to_vec()).into_iter().map(show).collect()
+        list.configs(defaults, || gpus.to_vec()).into_iter().map(show).collect()
     }
 
     #[test]
@@ -271,11 +330,26 @@ mod tests {
             ["cpu-0: device run --kind cpu", "cpu-1: device run --kind cpu"]
         );
         assert_eq!(
-            configs("gpu:1,0+cpu", &[]),
+            configs("gpu:1+gpu:0+cpu", &[]),
             ["gpu-1: device run --kind gpu --gpu 1", "gpu-0: device run --kind gpu --gpu 0", "cpu 3"]
         );
         assert_eq!(configs("auto", &[]), ["cpu 3"]);
         assert_eq!(configs("auto", &[2]), ["gpu-2: device run --kind gpu --gpu 2"]);
+    }
+
+    #[test]
+    fn gpus_that_are_named_together_are_one_device_unless_there_is_no_fabric() {
+        assert_eq!(configs("gpu:1,0+cpu", &[]), ["group of gpu-1 as 1, gpu-0 as 0", "cpu 3"]);
+        assert_eq!(configs("auto", &[0, 3]), ["group of gpu-0 as 0, gpu-3 as 3"]);
+        let nine = configs("auto", &[0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!((nine.len(), nine[1].as_str()), (2, "gpu-8: device run --kind gpu --gpu 8"));
+        let apart = Defaults { fabric: Fabric::None, ..defaults() };
+        assert_eq!(
+            configs_by(&apart, "gpu:1,0", &[]),
+            ["gpu-1: device run --kind gpu --gpu 1", "gpu-0: device run --kind gpu --gpu 0"]
+        );
+        let refused = Fabric::Nvshmem.built().expect_err("not built");
+        assert!(refused.contains("not built yet"), "{refused}");
     }
 
     #[test]

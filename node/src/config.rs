@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use ringfleet_gpu::process::{Launch, Wanted};
+use ringfleet_gpu::process::{GpuConfig, Launch, Wanted};
 
 /// How an agent runs.
 #[derive(Clone, Debug)]
@@ -53,6 +53,13 @@ pub enum DeviceConfig {
         launch: Launch,
         /// What it is asked for.
         wanted: Wanted,
+    },
+    /// GPUs that send to each other, each in a process of its own: one device. Those that cannot are devices of their own.
+    Group {
+        /// Name and process of each; names as above. At least two, at most [`ringfleet_gpu::process::GROUP_MAX`].
+        members: Vec<(String, Launch)>,
+        /// What each is asked for.
+        wanted: GpuConfig,
     },
 }
 

@@ -10,6 +10,8 @@
 //! * A device in a process of its own may be lost: the agent gives up the incarnation with all it held, leaves, and joins as a new one
 //!   with new devices, so that every shard is placed anew at the next epoch and senders are told. (Losing one device of several costs all
 //!   shards of the node; the seam for a finer answer is [`Devices::lost`].)
+//! * GPUs that send to each other are one device with a process each. The one that was lost is counted, and marked; the others form the
+//!   next group without it.
 //! * A device of threads in the agent's process is lost by a bug only, and that ends the agent.
 //! * A mark of suspicion is a file in the node's state folder, so it outlives the agent and anybody on the machine can look at it, and
 //!   remove it. Without such a folder it is kept in memory.
@@ -22,8 +24,10 @@ use ringfleet_abi::DeviceIndex;
 use ringfleet_actor::TypeRegistry;
 use ringfleet_env::Env;
 use ringfleet_gpu::process::backoff::{Faults, Verdict};
-use ringfleet_gpu::process::{Kind, ProcessDevice, Witness};
-use ringfleet_gpu::{CpuDevice, Device};
+use ringfleet_gpu::process::{
+    GroupDevice, Kind, Launch, LaunchError, ProcessDevice, Wanted, Witness, start_group,
+};
+use ringfleet_gpu::{CpuDevice, CpuDeviceConfig, Device};
 use ringfleet_proto::DeviceConfig as ProtoDevice;
 use ringfleet_proto::control::{DeviceKind, DeviceReport, TypeReport};
 
@@ -59,6 +63,17 @@ pub struct DeviceHealth {
     pub suspect: BTreeSet<String>,
 }
 
+/// A device that runs: its place among the configurations, and who saw the end of each of its processes, by name; none for threads in the
+/// agent's process.
+#[derive(Clone)]
+struct Running {
+    place: usize,
+    processes: Vec<(String, Witness)>,
+}
+
+/// A device with its processes: a GPU, or several that send to each other.
+type Started = (StartedDevice, Vec<(String, Witness)>);
+
 /// The devices of a node.
 pub struct Devices {
     env: Env,
@@ -69,8 +84,8 @@ pub struct Devices {
     pauses: BTreeMap<String, Duration>,
     /// Marks without a folder.
     marked: BTreeSet<String>,
-    /// What runs, by index: its place among the configurations, and who saw its end.
-    running: Vec<(usize, Option<Witness>)>,
+    /// What runs, by index.
+    running: Vec<Running>,
 }
 
 impl Devices {
@@ -98,11 +113,16 @@ impl Devices {
             self.show(shared);
             self.running.clear();
             let mut started = Vec::new();
-            for at in 0..self.configs.len() {
-                if let Some((device, witness)) = self.start_one(at, started.len(), shared).await? {
-                    self.running.push((at, witness));
+            let mut place = 0;
+            for config in self.configs.clone() {
+                for (nth, (device, processes)) in
+                    self.start_one(&config, started.len(), shared).await?.into_iter().enumerate()
+                {
+                    self.running.push(Running { place: place + nth, processes });
                     started.push(device);
                 }
+                // A group that had to be taken apart is as many devices.
+                place += names_of(&config).len().max(1);
             }
             if !started.is_empty() {
                 self.show(shared);
@@ -112,39 +132,57 @@ impl Devices {
         }
     }
 
-    /// Starts one device; `None` if it is suspect.
+    /// Starts what one configuration asks for, without what is suspect: nothing if all of it is, one device, or the members of a group of
+    /// GPUs that cannot reach each other.
     async fn start_one(
         &mut self,
-        at: usize,
+        config: &DeviceConfig,
         index: usize,
         shared: &Shared,
-    ) -> Result<Option<(StartedDevice, Option<Witness>)>, NodeError> {
-        let config = self.configs[at].clone();
-        let DeviceConfig::Process { name, .. } = &config else {
-            return Ok(Some((self.start_threads(&config, index)?, None)));
-        };
+    ) -> Result<Vec<Started>, NodeError> {
+        if let DeviceConfig::Cpu(cpu) = config {
+            return Ok(vec![(self.start_threads(cpu, index)?, Vec::new())]);
+        }
+        let (mut apart, mut started) = (false, Vec::new());
+        let mut waiting = processes_of(config);
         loop {
-            if self.is_suspect(name) {
-                return Ok(None);
+            waiting.retain(|process| !self.is_suspect(&process.name));
+            if waiting.is_empty() {
+                return Ok(started);
             }
-            if let Some(pause) = self.pauses.remove(name) {
+            let now = if apart { &waiting[..1] } else { &waiting[..] };
+            if let Some(pause) = now.iter().filter_map(|process| self.pauses.remove(&process.name)).max() {
                 self.env.sleep(pause).await;
             }
-            match self.start_process(&config, index).await {
-                Ok(started) => return Ok(Some(started)),
-                // It has run before: the machine can do it, so it is tried again, within bounds.
-                Err(error) if self.faults.contains_key(name) => {
-                    self.fault(name, &error.to_string());
+            match self.start_processes(now, index + started.len()).await {
+                Ok(device) => {
+                    started.push(device);
+                    waiting.drain(..now.len());
+                }
+                Err((_, LaunchError::Unreachable { .. })) if !apart => {
+                    let names: Vec<&str> = now.iter().map(|process| process.name.as_str()).collect();
+                    tracing::warn!(
+                        devices = %names.join(", "),
+                        "these GPUs do not all reach each other's memory: each is a device of its own"
+                    );
+                    apart = true;
+                }
+                Err((member, error)) => {
+                    let name = now[member].name.clone();
+                    // It has run before: the machine can do it, so it is tried again, within bounds.
+                    if !self.faults.contains_key(&name) {
+                        let index = device_index(index).0;
+                        return Err(NodeError::Device { index, reason: format!("{name}: {error}") });
+                    }
+                    self.fault(&name, &error.to_string());
                     // A pause may follow, and starting takes its time.
                     self.show(shared);
                 }
-                Err(error) => return Err(error),
             }
         }
     }
 
-    fn start_threads(&self, config: &DeviceConfig, index: usize) -> Result<StartedDevice, NodeError> {
-        let DeviceConfig::Cpu(cpu) = config else { unreachable!("the caller looked") };
+    fn start_threads(&self, cpu: &CpuDeviceConfig, index: usize) -> Result<StartedDevice, NodeError> {
         let types: Vec<_> = self.types.iter().collect();
         let index = device_index(index);
         let device = if self.env.has_threads() {
@@ -164,34 +202,47 @@ impl Devices {
         Ok(StartedDevice { device: Box::new(device), report, proto, cannot: BTreeSet::new() })
     }
 
-    async fn start_process(
-        &self,
-        config: &DeviceConfig,
-        index: usize,
-    ) -> Result<(StartedDevice, Option<Witness>), NodeError> {
-        let DeviceConfig::Process { name, launch, wanted } = config.clone() else { unreachable!("the caller looked") };
-        let index = device_index(index);
+    /// Starts processes that are one device together; says which one failed.
+    async fn start_processes(&self, processes: &[Process], index: usize) -> Result<Started, (usize, LaunchError)> {
         let types: Vec<_> = self.types.iter().collect();
-        let clock = self.env.clock();
-        let start = move || ProcessDevice::start(launch, &wanted, &types, clock);
-        let device = self.env.run_blocking(start).await;
-        let device = device.map_err(|error| NodeError::Device { index: index.0, reason: error.to_string() })?;
-        let facts = device.facts();
-        tracing::info!(device = %name, pid = device.pid(), kind = ?facts.kind, hardware = %facts.name, "device started");
-        let report = DeviceReport {
-            index: index.0,
-            kind: match facts.kind {
-                Kind::Cpu => DeviceKind::Cpu,
-                Kind::Gpu => DeviceKind::Gpu,
-            },
-            workers: device.workers(),
-            memory_bytes: device.arena_bytes(),
+        let (clock, mine) = (self.env.clock(), processes.to_vec());
+        let start = move || match &mine[..] {
+            [alone] => {
+                let device = ProcessDevice::start(alone.launch.clone(), &alone.wanted, &types, clock);
+                device.map(|device| vec![device]).map_err(|error| (0, error))
+            }
+            together => {
+                // Every member of a group is a GPU of one configuration.
+                let Wanted::Gpu(wanted) = &together[0].wanted else { return Err((0, LaunchError::Confused)) };
+                let launches = together.iter().map(|process| process.launch.clone()).collect();
+                start_group(launches, wanted, &types, &clock).map_err(|error| (error.member, error.source))
+            }
         };
-        let proto = ProtoDevice { workers: device.workers(), ingress_capacity: device.ingress_slots() };
-        let runs: BTreeSet<&str> = device.runs().collect();
-        let cannot = self.types.iter().map(|ty| ty.name).filter(|ty| !runs.contains(ty)).map(str::to_owned).collect();
-        let witness = device.witness();
-        Ok((StartedDevice { device: Box::new(device), report, proto, cannot }, Some(witness)))
+        let mut members = self.env.run_blocking(start).await?;
+        let (mut cannot, mut seen) = (BTreeSet::new(), Vec::new());
+        for (process, device) in processes.iter().zip(&members) {
+            let (name, facts) = (&process.name, device.facts());
+            tracing::info!(
+                device = %name, pid = device.pid(), kind = ?facts.kind, hardware = %facts.name,
+                group = members.len(), "device started"
+            );
+            let runs: BTreeSet<&str> = device.runs().collect();
+            let types = self.types.iter().map(|ty| ty.name);
+            cannot.extend(types.filter(|ty| !runs.contains(ty)).map(str::to_owned));
+            seen.push((name.clone(), device.witness()));
+        }
+        let kind = match members[0].facts().kind {
+            Kind::Cpu => DeviceKind::Cpu,
+            Kind::Gpu => DeviceKind::Gpu,
+        };
+        let memory_bytes = members.iter().map(ProcessDevice::arena_bytes).sum();
+        let ingress_capacity = members[0].ingress_slots();
+        let device: Box<dyn Device> =
+            if members.len() == 1 { Box::new(members.remove(0)) } else { Box::new(GroupDevice::new(members)) };
+        let workers = device.workers();
+        let report = DeviceReport { index: device_index(index).0, kind, workers, memory_bytes };
+        let proto = ProtoDevice { workers, ingress_capacity };
+        Ok((StartedDevice { device, report, proto, cannot }, seen))
     }
 
     /// The types that every one of these devices runs, as the coordinator is told: a set is only placed where all shards can live.
@@ -204,7 +255,7 @@ impl Devices {
     /// The places in the configuration of the devices that run, by index.
     #[must_use]
     pub fn places(&self) -> Vec<usize> {
-        self.running.iter().map(|&(at, _)| at).collect()
+        self.running.iter().map(|running| running.place).collect()
     }
 
     /// These devices were lost while they ran. Others may have gone while everything was being stopped for it; they count, too.
@@ -212,17 +263,18 @@ impl Devices {
     /// # Errors
     /// One that was a part of this process, which then cannot go on.
     pub fn lost(&mut self, lost: &[DeviceIndex]) -> Result<(), NodeError> {
-        for (index, (at, witness)) in self.running.clone().into_iter().enumerate() {
+        for (index, running) in self.running.clone().into_iter().enumerate() {
             let index = device_index(index);
-            let DeviceConfig::Process { name, .. } = &self.configs[at] else {
-                if lost.contains(&index) {
-                    return Err(NodeError::DeviceFailed { index: index.0 });
+            if running.processes.is_empty() && lost.contains(&index) {
+                return Err(NodeError::DeviceFailed { index: index.0 });
+            }
+            let one = running.processes.len() == 1;
+            for (name, witness) in running.processes {
+                // Of a group, those that were lost count, not those that were stopped for it.
+                if witness.is_lost() || one && lost.contains(&index) {
+                    let why = witness.why().unwrap_or_else(|| "it has ended".to_owned());
+                    self.fault(&name, &why);
                 }
-                continue;
-            };
-            if lost.contains(&index) || witness.as_ref().is_some_and(Witness::is_lost) {
-                let why = witness.and_then(|witness| witness.why()).unwrap_or_else(|| "it has ended".to_owned());
-                self.fault(&name.clone(), &why);
             }
         }
         Ok(())
@@ -274,19 +326,45 @@ impl Devices {
     /// For the page of metrics.
     #[must_use]
     pub fn health(&self) -> DeviceHealth {
-        let names = self.configs.iter().filter_map(|config| match config {
-            DeviceConfig::Process { name, .. } => Some(name),
-            DeviceConfig::Cpu(_) => None,
-        });
+        let names = self.configs.iter().flat_map(names_of);
         let mut health = DeviceHealth::default();
         for name in names {
-            health.lost.insert(name.clone(), self.faults.get(name).map_or(0, Faults::total));
-            if self.is_suspect(name) {
-                health.suspect.insert(name.clone());
+            health.lost.insert(name.clone(), self.faults.get(&name).map_or(0, Faults::total));
+            if self.is_suspect(&name) {
+                health.suspect.insert(name);
             }
         }
         health
     }
+}
+
+/// A device process as it is configured.
+#[derive(Clone)]
+struct Process {
+    name: String,
+    launch: Launch,
+    wanted: Wanted,
+}
+
+fn processes_of(config: &DeviceConfig) -> Vec<Process> {
+    match config {
+        DeviceConfig::Cpu(_) => Vec::new(),
+        DeviceConfig::Process { name, launch, wanted } => {
+            vec![Process { name: name.clone(), launch: launch.clone(), wanted: wanted.clone() }]
+        }
+        DeviceConfig::Group { members, wanted } => {
+            let process = |(name, launch): &(String, Launch)| Process {
+                name: name.clone(),
+                launch: launch.clone(),
+                wanted: Wanted::Gpu(wanted.clone()),
+            };
+            members.iter().map(process).collect()
+        }
+    }
+}
+
+fn names_of(config: &DeviceConfig) -> Vec<String> {
+    processes_of(config).into_iter().map(|process| process.name).collect()
 }
 
 fn mark_path(folder: &Path, name: &str) -> PathBuf {
@@ -329,8 +407,7 @@ pub fn clear(env: &Env, folder: &Path, device: &str) -> std::io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use ringfleet_gpu::CpuDeviceConfig;
-    use ringfleet_gpu::process::{Launch, Wanted};
+    use ringfleet_gpu::process::GpuConfig;
 
     use super::*;
 

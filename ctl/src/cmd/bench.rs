@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use ringfleet_actor::TypeRegistry;
-use ringfleet_env::SystemClock;
+use ringfleet_env::{Clock, SystemClock};
 use ringfleet_gpu::cuda::baseline;
-use ringfleet_gpu::process::{GpuConfig, Kind, ProcessDevice};
+use ringfleet_gpu::process::{GpuConfig, GroupDevice, Kind, ProcessDevice, start_group};
 use ringfleet_gpu::{CpuDevice, CpuDeviceConfig, Device};
 use ringfleet_node::DeviceConfig;
 use serde::Serialize;
 
 use crate::app::App;
 use crate::bench::{self, Plan, Rig, Row};
-use crate::devices::{Defaults, DeviceList};
+use crate::devices::{Defaults, DeviceList, Fabric};
 use crate::error::{CtlError, CtlResult, chain};
 use crate::out::{self, Table, thousands};
 
@@ -27,9 +27,12 @@ pub enum BenchVerb {
 /// Arguments of `bench device`.
 #[derive(Debug, Args)]
 pub struct DeviceArgs {
-    /// The device, as a node's --devices says; the first of several. What `auto` finds is a GPU, else threads in a process of their own.
+    /// The device, as a node's --devices says; the first of several; gpu:0,1 is one device. What `auto` finds is a GPU, else threads in a process of their own.
     #[arg(long, value_name = "LIST", default_value = "auto")]
     pub devices: DeviceList,
+    /// How GPUs that are named together share memory, as a node's --fabric says.
+    #[arg(long, value_enum, default_value_t)]
+    pub fabric: Fabric,
     /// Workers of a CPU device, where the list does not say.
     #[arg(long, value_name = "N", default_value_t = 2)]
     pub workers: u16,
@@ -77,6 +80,7 @@ fn measure(app: &App, args: &DeviceArgs) -> Result<Outcome, String> {
     let defaults = Defaults {
         cpu: CpuDeviceConfig { workers: args.workers, ..CpuDeviceConfig::DEFAULT },
         gpu: GpuConfig { arena_bytes: args.arena_mib.map(|mib| mib << 20), ..GpuConfig::DEFAULT },
+        fabric: args.fabric.built()?,
         program: std::env::current_exe().map_err(|error| error.to_string())?,
         cache: None,
     };
@@ -94,6 +98,14 @@ fn measure(app: &App, args: &DeviceArgs) -> Result<Outcome, String> {
                 Kind::Gpu => format!("{} {}", facts.name, facts.uuid),
             };
             (Box::new(device), name, facts.driver_version, facts.kind)
+        }
+        DeviceConfig::Group { members, wanted } => {
+            let launches = members.into_iter().map(|(_, launch)| launch).collect();
+            let timer: Arc<dyn Clock> = clock.clone();
+            let members = start_group(launches, &wanted, &table, &timer).map_err(|error| chain(&error))?;
+            let facts: Vec<_> = members.iter().map(|member| member.facts().clone()).collect();
+            let name = facts.iter().map(|facts| format!("{} {}", facts.name, facts.uuid)).collect::<Vec<_>>();
+            (Box::new(GroupDevice::new(members)), name.join(" + "), facts[0].driver_version, Kind::Gpu)
         }
     };
     let workers = device.workers();

@@ -1,11 +1,11 @@
 //! `ringfleet doctor`: what this machine has for GPUs, what is missing, and how to get it.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ringfleet_gpu::cuda::doctor::{Asked, Report, State, judge};
 use ringfleet_gpu::cuda::look::look;
 
 use crate::app::App;
-use crate::devices::DeviceList;
+use crate::devices::{DeviceList, Fabric};
 use crate::error::{CtlError, CtlResult};
 use crate::out::{self, Table};
 
@@ -18,16 +18,6 @@ pub struct DoctorArgs {
     /// How the GPUs of a node are to share memory.
     #[arg(long, value_enum, default_value_t)]
     pub fabric: Fabric,
-}
-
-/// How the GPUs of a node share memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Fabric {
-    /// Each maps what the others hand over.
-    #[default]
-    Vmm,
-    /// A heap of NVSHMEM.
-    Nvshmem,
 }
 
 /// Carries the verb out.

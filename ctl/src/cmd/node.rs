@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use crate::app::App;
 use crate::args::duration;
-use crate::devices::{Defaults, DeviceList, usable_gpus};
+use crate::devices::{Defaults, DeviceList, Fabric, usable_gpus};
 use crate::error::{CtlError, CtlResult, Exit, chain};
 use crate::settings::{self, IdentityFiles, check_dialable};
 
@@ -49,11 +49,15 @@ pub struct NodeArgs {
     /// The cluster's CA, if not in the folder.
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,
-    /// What runs the actors: auto, cpu:N (threads in this process), gpu:0,1 (each in a process of its own), process:cpu:N (threads in
-    /// one), or several with + between [default: auto, which is the GPUs if there are any, else cpu].
+    /// What runs the actors: auto, cpu:N (threads in this process), gpu:0,1 (each in a process of its own, together one device),
+    /// process:cpu:N (threads in one), or several with + between [default: auto, which is the GPUs if there are any, else cpu].
     #[arg(long, value_name = "LIST")]
     #[serde(deserialize_with = "device_list")]
     pub devices: Option<DeviceList>,
+    /// How GPUs that are named together share memory: vmm (they send to each other and are one device), none (each is a device of its own;
+    /// what they send to each other goes through this process) [default: vmm].
+    #[arg(long, value_enum)]
+    pub fabric: Option<Fabric>,
     /// Where it keeps which devices are suspect [default: ~/.local/state/ringfleet/CLUSTER/NODE].
     #[arg(long, value_name = "FOLDER")]
     pub state: Option<PathBuf>,
@@ -158,9 +162,12 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
     device.check().map_err(|cause| CtlError::usage(attempt, cause))?;
     let arena_mib = flags.arena_mib.or(from_file.arena_mib);
     let program = std::env::current_exe().map_err(|error| CtlError::failed("finding the own executable", error))?;
+    let fabric = flags.fabric.or(from_file.fabric).unwrap_or_default();
+    let fabric = fabric.built().map_err(|cause| CtlError::usage(attempt, cause))?;
     let defaults = Defaults {
         cpu: device,
         gpu: GpuConfig { arena_bytes: arena_mib.map(|mib| mib << 20), ..GpuConfig::DEFAULT },
+        fabric,
         program,
         cache: flags.cubin_cache.or(from_file.cubin_cache),
     };

@@ -103,7 +103,7 @@ struct Watch {
     gone: AtomicBool,
     /// The agent has let go of it: its end from then on is no loss.
     let_go: AtomicBool,
-    /// It has ended before that.
+    /// It has ended before that, or is not believed any more.
     lost: AtomicBool,
     words: Mutex<Option<String>>,
 }
@@ -298,7 +298,7 @@ fn watch_over(socket: &OwnedFd, child: &mut Child, watch: &Watch, clock: &dyn Cl
         }
     }
     // Relaxed: whoever lets go of it asks after the end of this thread, and others take it for a hint.
-    watch.lost.store(!watch.let_go.load(Ordering::Relaxed), Ordering::Relaxed);
+    watch.lost.fetch_or(!watch.let_go.load(Ordering::Relaxed), Ordering::Relaxed);
     // Release: pairs with the acquire in `is_gone`; the last words are there.
     watch.gone.store(true, Ordering::Release);
     let how = end_within_limit(child, clock);
@@ -352,6 +352,7 @@ impl Held {
     /// The agent has seen what cannot be, which is its end as well.
     pub(crate) fn condemn(&self, why: String) {
         *self.watch.words.lock().unwrap_or_else(PoisonError::into_inner) = Some(why);
+        self.watch.lost.store(true, Ordering::Relaxed);
     }
 }
 
@@ -366,7 +367,8 @@ impl Witness {
         self.0.words.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the process ended by itself, and not because its device was dropped: also while it was being stopped.
+    /// Whether the process ended by itself, and not because its device was dropped: also while it was being stopped. Or whether it wrote what
+    /// cannot be.
     #[must_use]
     pub fn is_lost(&self) -> bool {
         self.0.lost.load(Ordering::Relaxed)

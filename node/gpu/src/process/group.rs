@@ -38,6 +38,8 @@ use super::hub::Hub;
 use super::routing::{Residence, Routing};
 use crate::device::{Device, Full};
 
+/// The most GPUs of a group.
+pub const GROUP_MAX: usize = ringfleet_kernels::geometry::DEVICES_MAX as usize;
 /// Controls that wait for a member or for a flush, and answers that wait to be polled, together. One more is [`Full`].
 pub const HELD_MAX: usize = 4096;
 

@@ -40,6 +40,6 @@ mod routing;
 
 pub use child::{Launch, LaunchError, Witness};
 pub use device::{GpuConfig, ProcessDevice, Wanted};
-pub use group::{GroupDevice, GroupError, start_group};
+pub use group::{GROUP_MAX, GroupDevice, GroupError, start_group};
 pub use handshake::{Facts, Kind};
 pub use serve::{Role, ServeError, serve};
