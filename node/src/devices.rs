@@ -24,9 +24,7 @@ use ringfleet_abi::DeviceIndex;
 use ringfleet_actor::TypeRegistry;
 use ringfleet_env::Env;
 use ringfleet_gpu::process::backoff::{Faults, Verdict};
-use ringfleet_gpu::process::{
-    GroupDevice, Kind, Launch, LaunchError, ProcessDevice, Wanted, Witness, start_group,
-};
+use ringfleet_gpu::process::{GroupDevice, Kind, Launch, LaunchError, ProcessDevice, Wanted, Witness, start_group};
 use ringfleet_gpu::{CpuDevice, CpuDeviceConfig, Device};
 use ringfleet_proto::DeviceConfig as ProtoDevice;
 use ringfleet_proto::control::{DeviceKind, DeviceReport, TypeReport};

@@ -407,3 +407,6 @@ impl<M: Member> Device for GroupDevice<M> {
         self.members.iter_mut().for_each(|member| member.watch(waker));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,3 +130,109 @@ impl Seat {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Seek, Write};
+    use std::os::fd::AsFd;
+
+    use ringfleet_env::SystemClock;
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+    use crate::process::child::Launch;
+    use crate::process::handshake::tests::facts;
+    use crate::process::handshake::{Facts, Kind, Packet, Plan, receive, send};
+    use crate::process::{GpuConfig, GroupError, ProcessDevice, start_group};
+
+    /// Long enough for any machine.
+    const LIMIT: Duration = Duration::from_secs(60);
+    /// What a started member does, its UUID and multiprocessors, and whom it reaches.
+    const PART: &str = "RINGFLEET_TEST_MEMBER";
+
+    /// The main of the processes that these tests start. As a test it does nothing.
+    #[test]
+    fn as_a_member() {
+        let Ok(part) = std::env::var(PART) else { return };
+        let mut words = part.split(' ');
+        let mut word = || words.next().expect("four words").to_owned();
+        let (does, uuid, cores, peer) = (word(), word(), word().parse().expect("a number"), word());
+        let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("standard input");
+        let heard = || receive(socket.as_fd()).expect("received").expect("a packet");
+        let say = |packet: Packet, file: Option<&File>| {
+            send(socket.as_fd(), &packet, file.map(AsFd::as_fd)).expect("sent");
+        };
+        if does == "silent" {
+            assert!(receive(socket.as_fd()).expect("the end").is_none());
+            std::process::exit(0);
+        }
+        let facts = Facts { kind: Kind::Gpu, uuid, cores, peers: vec![peer], ..facts() };
+        say(Packet::Hello(Hello::new(facts, &[], |_| true)), None);
+        let (Packet::Setup(setup), Some(_)) = heard() else { panic!("no setup") };
+        let Plan::Gpu { devices: 2, device, .. } = setup.plan else { panic!("another plan: {setup:?}") };
+        match does.as_str() {
+            "ends" => std::process::exit(3),
+            "fails" => say(Packet::Fault("no memory".into()), None),
+            _ => {
+                let mut ours = File::from(memfd_create("fabric", MemfdFlags::CLOEXEC).expect("a file"));
+                write!(ours, "of {device}").expect("written");
+                say(Packet::Fabric { bytes: u64::from(device) + 10 }, Some(&ours));
+                let (Packet::Peer { device: other, bytes }, Some(theirs)) = heard() else { panic!("no peer") };
+                let (mut theirs, mut text) = (File::from(theirs), String::new());
+                theirs.rewind().expect("its begin");
+                theirs.read_to_string(&mut text).expect("read");
+                assert_eq!((other, bytes, text), (1 - device, u64::from(other) + 10, format!("of {other}")));
+                say(Packet::Ready, None);
+            }
+        }
+        assert!(receive(socket.as_fd()).expect("the end").is_none());
+        std::process::exit(0);
+    }
+
+    fn try_group(parts: [&str; 2], limit: Duration) -> Result<Vec<ProcessDevice>, GroupError> {
+        let launch = |part: &str| Launch {
+            program: std::env::current_exe().expect("the executable"),
+            args: ["--exact", "process::hub::tests::as_a_member", "--nocapture"].map(Into::into).into(),
+            env: vec![(PART.into(), part.into())],
+            limit,
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        start_group(parts.map(launch).into(), &GpuConfig::DEFAULT, &[], &clock)
+    }
+
+    fn refused(parts: [&str; 2]) -> (usize, String) {
+        let began = SystemClock.now();
+        let error = try_group(parts, LIMIT).err().expect("refused");
+        assert!(SystemClock.now() - began < LIMIT, "nobody waits for a group that will not be");
+        (error.member, error.source.to_string())
+    }
+
+    #[test]
+    fn each_process_is_handed_what_the_other_put_down_and_the_smallest_decides_the_workers() {
+        let group = try_group(["works a 7 b", "works b 5 a"], LIMIT).expect("a group");
+        let workers: Vec<u16> = group.iter().map(|member| member.shape().workers).collect();
+        let cores: Vec<u32> = group.iter().map(|member| member.facts().cores).collect();
+        assert_eq!((workers, cores), (vec![4, 4], vec![7, 5]));
+        assert!(group.iter().all(|member| member.why_lost().is_none()));
+    }
+
+    #[test]
+    fn one_that_fails_ends_all_and_is_named() {
+        assert_eq!(refused(["works a 7 b", "fails b 7 a"]), (1, "the device process gave up: no memory".into()));
+        let (member, text) = refused(["ends a 7 b", "works b 7 a"]);
+        assert_eq!((member, text.contains("exit status: 3")), (0, true), "{text}");
+    }
+
+    #[test]
+    fn gpus_that_cannot_reach_each_other_are_no_group() {
+        let (_, text) = refused(["works a 7 b", "works b 7 c"]);
+        assert!(text.contains("the GPU of member 1 cannot reach the memory of that of member 0 (a)"), "{text}");
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_one_that_is_silent() {
+        let error = try_group(["works a 7 b", "silent b 7 a"], Duration::from_secs(1)).err().expect("refused");
+        assert!(error.to_string().contains("nothing was said for "), "{error}");
+    }
+}
