@@ -410,6 +410,51 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_suspect_member_is_left_out_of_its_group() {
+        let main = |env: Env| async move {
+            let state = tempfile::tempdir().expect("a folder");
+            let seen = state.path().join("seen");
+            let member = |name: &str| {
+                let script = format!("echo {name} >>{}; exit 3", seen.display());
+                let args = ["-c".into(), script.into()].into();
+                (
+                    name.to_owned(),
+                    Launch { program: "/bin/sh".into(), args, env: vec![], limit: Duration::from_secs(20) },
+                )
+            };
+            let members = ["gpu-0", "gpu-1", "gpu-2"].map(member).into();
+            let config = DeviceConfig::Group { members, wanted: GpuConfig::DEFAULT };
+            let types = TypeRegistry::new([]).expect("no types");
+            let mut devices = Devices::new(&env, &[config], &types, Some(state.path().to_owned()));
+            let shared = Shared::new(&env, "n1");
+            // All but one are suspect: that one is started alone, by its own name.
+            for name in ["gpu-0", "gpu-2"] {
+                std::fs::write(mark_path(state.path(), name), "signal: 9\n").expect("a mark");
+            }
+            let error = devices.start(&shared).await.err().expect("it gives up").to_string();
+            assert_eq!(std::fs::read_to_string(&seen).expect("started"), "gpu-1\n");
+            assert!(error.contains("gpu-1") && error.contains("exit status: 3"), "{error}");
+            let health = devices.health();
+            assert_eq!(health.lost.keys().collect::<Vec<_>>(), ["gpu-0", "gpu-1", "gpu-2"]);
+            assert_eq!(health.suspect.iter().collect::<Vec<_>>(), ["gpu-0", "gpu-2"]);
+            // One that has run before is tried again, within bounds: then it is suspect, too, and nobody else is.
+            assert!(clear(&env, state.path(), "gpu-2").expect("removed"));
+            devices.fault("gpu-1", "signal: 9");
+            devices.fault("gpu-2", "signal: 9");
+            let all_suspect = async {
+                while shared.snapshot().device_health.suspect.len() < 3 {
+                    env.sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::select! {
+                _ = devices.start(&shared) => panic!("there is nothing to start"),
+                seen = env.timeout(Duration::from_secs(20), all_suspect) => seen.expect("all of them fail"),
+            }
+        };
+        Env::run_tokio(1, main).expect("a runtime");
+    }
+
+    #[test]
     fn a_node_that_waits_for_a_suspect_device_says_so_while_it_waits() {
         let limit = Duration::from_secs(20);
         let main = |env: Env| async move {
