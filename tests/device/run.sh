@@ -70,7 +70,7 @@ run() {
     gpus=$(nvidia-smi -L | wc -l)
     if ((gpus > 1)); then
         all="gpu:$(seq -s, 0 $((gpus - 1)))"
-        step bench-group timeout 180 "$here/ringfleet" bench device --devices "$all"
+        step bench-group timeout 180 "$here/ringfleet" bench device --devices "$all" --actors 131072,1048576,2097152,4194304,16777216
     fi
     step bench-json timeout 120 "$here/ringfleet" bench device --devices gpu:0 --actors 131072,1048576 -o json
     step demo timeout 120 "$here/ringfleet" demo --nodes 1 --devices "$all"

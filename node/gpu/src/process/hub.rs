@@ -203,7 +203,7 @@ mod tests {
 
     fn refused(parts: [&str; 2]) -> (usize, String) {
         let began = SystemClock.now();
-        let error = try_group(parts, LIMIT).err().expect("refused");
+        let error = try_group(parts, LIMIT).expect_err("refused");
         assert!(SystemClock.now() - began < LIMIT, "nobody waits for a group that will not be");
         (error.member, error.source.to_string())
     }
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_ever_for_one_that_is_silent() {
-        let error = try_group(["works a 7 b", "silent b 7 a"], Duration::from_secs(1)).err().expect("refused");
+        let error = try_group(["works a 7 b", "silent b 7 a"], Duration::from_secs(1)).expect_err("refused");
         assert!(error.to_string().contains("nothing was said for "), "{error}");
     }
 }
