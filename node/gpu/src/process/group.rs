@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
-use ringfleet_abi::{Control, Envelope, SetId, Status, VerdictBody, WorkerCounters, WorkerIndex};
+use ringfleet_abi::{Control, Envelope, Epoch, SetId, ShardId, Status, VerdictBody, WorkerCounters, WorkerIndex};
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_env::Clock;
 
@@ -206,13 +206,7 @@ impl<M: Member> GroupDevice<M> {
         }
     }
 
-    fn assign(
-        &mut self,
-        control: Control,
-        shard: ringfleet_abi::ShardId,
-        epoch: ringfleet_abi::Epoch,
-        worker: WorkerIndex,
-    ) -> bool {
+    fn assign(&mut self, control: Control, shard: ShardId, epoch: Epoch, worker: WorkerIndex) -> bool {
         let possible = worker.0 < self.workers()
             && match self.routing.residence(shard) {
                 None => false,

@@ -1,4 +1,4 @@
-use ringfleet_abi::{Epoch, Hlc, KeySpace, RestartMode, RouteTarget, ShardId, ShardIndex, Verdict};
+use ringfleet_abi::{Hlc, KeySpace, RestartMode, RouteTarget, ShardIndex, Verdict};
 
 use super::*;
 
