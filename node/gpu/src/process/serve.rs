@@ -140,6 +140,9 @@ fn serve_device(
             let Plan::Gpu { arena_bytes, sets, shards, devices, device } = setup.plan else {
                 return Err(ServeError::Confused);
             };
+            if device >= devices {
+                return Err(ServeError::Confused);
+            }
             let Some(geometry) = GpuEngine::geometry(&gpu, devices, &map) else {
                 return Err(ServeError::Start("the shared memory is not of this GPU's sizes".into()));
             };
