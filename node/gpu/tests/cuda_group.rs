@@ -18,6 +18,7 @@ use ringfleet_abi::{
 };
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_actor::prelude::*;
+use ringfleet_actor::testing::Town;
 use ringfleet_env::{Clock, SystemClock};
 use ringfleet_gpu::Device;
 use ringfleet_gpu::cuda::compile::{compile, nvrtc_version};
@@ -314,6 +315,21 @@ fn a_killed_member_is_named_at_once_and_the_group_starts_again() {
     let mut device = start(gpus);
     deploy(&mut device, actors);
     assert_eq!(scores(&mut device, actors).len(), actors as usize);
+}
+
+#[test]
+fn contrast_players_find_a_ball_that_is_not_the_next_of_its_lane() {
+    let actors = 64;
+    let mut town = Town::new(TypeRegistry::new(types()).expect("one type"));
+    for key in 0..u64::from(actors) {
+        town.tell(Player::at(key), &Serve { ttl: 999, actors });
+    }
+    let sum = |town: &Town, of: fn(&Player) -> u64| {
+        (0..u64::from(actors)).filter_map(|key| town.state(key)).map(|player: Player| of(&player)).sum::<u64>()
+    };
+    assert_eq!((sum(&town, |player| player.balls), sum(&town, |player| player.wrong)), (64_000, 0));
+    town.tell(Player::at(0), &Ball { number: u32::MAX, lane: 1, ttl: 0, actors });
+    assert_eq!(sum(&town, |player| player.wrong), 1);
 }
 
 #[test]
