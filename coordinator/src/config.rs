@@ -29,11 +29,14 @@ pub struct Timing {
     pub election_ms_min: u64,
     /// The most, and how long a leader is trusted after it was heard last. Longer rides out a busy machine.
     pub election_ms_max: u64,
+    /// Records between two snapshots. Fewer keep the log short, and write the whole state more often.
+    pub snapshot_every: u64,
 }
 
 impl Timing {
     /// A killed leader is replaced within 2 s on a busy machine of two cores (C10).
-    pub const DEFAULTS: Self = Self { heartbeat_ms: 100, election_ms_min: 250, election_ms_max: 500 };
+    pub const DEFAULTS: Self =
+        Self { heartbeat_ms: 100, election_ms_min: 250, election_ms_max: 500, snapshot_every: 2_000 };
 }
 
 /// Settings of a coordinator. Each field says what it trades.
@@ -120,7 +123,10 @@ impl CoordinatorConfig {
         if !(LEASE_MS_MIN..=LEASE_MS_MAX).contains(&self.lease_ms) {
             return Err(format!("lease_ms {} must be {LEASE_MS_MIN} to {LEASE_MS_MAX}", self.lease_ms));
         }
-        let Timing { heartbeat_ms, election_ms_min, election_ms_max } = self.timing;
+        let Timing { heartbeat_ms, election_ms_min, election_ms_max, snapshot_every } = self.timing;
+        if snapshot_every == 0 {
+            return Err("snapshot_every 0: there must be a record between two snapshots".to_owned());
+        }
         if heartbeat_ms == 0 || election_ms_min < 2 * heartbeat_ms || election_ms_max <= election_ms_min {
             return Err(format!(
                 "heartbeat_ms {heartbeat_ms}, election_ms_min {election_ms_min}, election_ms_max {election_ms_max}: each must be above the one before, and two heartbeats must fit into the second"

@@ -25,10 +25,8 @@ use tokio::sync::watch;
 pub const COMMAND_BYTES_MAX: usize = 768 << 10;
 /// Bytes of a snapshot. A larger one is not taken.
 const SNAPSHOT_BYTES_MAX: u64 = 256 << 20;
-/// Records between two snapshots.
-const SNAPSHOT_EVERY: u64 = 2_000;
-/// Records kept behind a snapshot for followers that are a little late.
-const LOG_KEPT: u64 = 500;
+/// Of the records between two snapshots this part is kept behind one, for followers that are a little late.
+const LOG_KEPT_PART: u64 = 4;
 /// Between two tries to confirm leadership without a quorum.
 const RETRY: Duration = Duration::from_millis(50);
 
@@ -146,9 +144,9 @@ fn raft_config(cluster: &str, timing: Timing) -> Result<Arc<Config>, GroupError>
         election_timeout_min: timing.election_ms_min,
         election_timeout_max: timing.election_ms_max,
         install_snapshot_timeout: 30_000,
-        snapshot_policy: SnapshotPolicy::LogsSinceLast(SNAPSHOT_EVERY),
-        max_in_snapshot_log_to_keep: LOG_KEPT,
-        replication_lag_threshold: SNAPSHOT_EVERY + LOG_KEPT,
+        snapshot_policy: SnapshotPolicy::LogsSinceLast(timing.snapshot_every),
+        max_in_snapshot_log_to_keep: timing.snapshot_every / LOG_KEPT_PART,
+        replication_lag_threshold: timing.snapshot_every + timing.snapshot_every / LOG_KEPT_PART,
         max_payload_entries: 64,
         api_channel_size: Some(1024),
         notification_channel_size: Some(4096),
