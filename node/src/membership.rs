@@ -19,6 +19,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{DeviceIndex, Incarnation, NodeId, SessionId};
 use ringfleet_env::{Env, Instant};
 use ringfleet_proto::control::{
@@ -228,7 +229,11 @@ impl Member {
                 Ok(NodeAnswer::Granted(granted)) => {
                     let length = Duration::from_millis(u64::from(granted.lease_ms));
                     let end_wall_ms = sent_wall_ms + u64::from(granted.lease_ms);
-                    let grant = LeaseGrant { end: sent + length, end_wall_ms };
+                    let mut grant = LeaseGrant { end: sent + length, end_wall_ms };
+                    if is_on(Mutant::LeaseFromAnswer) {
+                        let end_wall_ms = self.env.wall_ms() + u64::from(granted.lease_ms);
+                        grant = LeaseGrant { end: self.env.now() + length, end_wall_ms };
+                    }
                     measure(granted.clock, None);
                     // An answer to an older renewal never takes back what a younger one gave.
                     self.channels.lease.send_if_modified(|lease| {

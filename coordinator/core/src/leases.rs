@@ -14,6 +14,7 @@
 
 use crate::clocks::ClockTable;
 use ringfleet_abi::limits::LEASE_GRACE_MS;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_proto::control::Load;
 use ringfleet_proto::control::limits::{CLOCK_ERROR_MS_MAX, CLOCK_OFFSET_MS_MAX};
 use std::collections::BTreeMap;
@@ -64,7 +65,8 @@ impl LeaseTable {
     #[must_use]
     pub fn elected(lease_ms: u32, now_ns: u64, alive: impl Iterator<Item = u64>) -> Self {
         let lease_ms = u64::from(lease_ms);
-        let patience_ms = lease_ms + lease_ms / 10 + MARGIN_MS;
+        let patience_ms =
+            if is_on(Mutant::LeaseMarginZero) { lease_ms / 2 } else { lease_ms + lease_ms / 10 + MARGIN_MS };
         let mut table =
             Self { patience_ns: patience_ms * 1_000_000, nodes: BTreeMap::new(), clocks: ClockTable::default() };
         table.follow(now_ns, alive);

@@ -15,6 +15,7 @@ use crate::devices::DeviceState;
 use crate::limits::GONE_KEPT;
 use crate::state::ClusterState;
 use crate::validate;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{Incarnation, NodeId};
 use ringfleet_proto::control::limits::{MEMBERS_MAX, MEMBERS_VIEW_BYTES_MAX};
 use ringfleet_proto::control::{DeviceReport, MemberView, Refusal, RefusalCode, TypeReport};
@@ -129,12 +130,16 @@ impl ClusterState {
                 self.last_node
             }
         };
+        let incarnation = match known {
+            Some(member) if is_on(Mutant::IncarnationReused) => member.incarnation,
+            _ => index,
+        };
         self.members.insert(
             node,
             Member {
                 node,
                 name: name.to_owned(),
-                incarnation: index,
+                incarnation,
                 boot,
                 state: MemberState::Alive,
                 since_index: index,
@@ -148,7 +153,7 @@ impl ClusterState {
         );
         self.view_index = index;
         self.place_pending(index);
-        Ok(Outcome::Joined { node, incarnation: index })
+        Ok(Outcome::Joined { node, incarnation })
     }
 
     pub(crate) fn member_lost(&mut self, index: u64, incarnation: u64) -> Outcome {

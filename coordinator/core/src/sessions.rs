@@ -4,6 +4,7 @@ use crate::command::Outcome;
 use crate::limits::SESSIONS_KEPT;
 use crate::state::ClusterState;
 use ringfleet_abi::SessionId;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_proto::control::{Refusal, RefusalCode, Role};
 
 record! {
@@ -21,7 +22,9 @@ impl ClusterState {
         let Some(next) = self.last_session.checked_add(1) else {
             return Err(Refusal::new(RefusalCode::LimitExceeded, "every session number has been used"));
         };
-        self.last_session = next;
+        if !is_on(Mutant::SessionReused) || next % 4 != 0 {
+            self.last_session = next;
+        }
         self.sessions.insert(next, Session { role, name: name.to_owned() });
         while self.sessions.len() > SESSIONS_KEPT {
             self.sessions.pop_first();

@@ -13,6 +13,7 @@
 
 use crate::command::Outcome;
 use crate::state::ClusterState;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{Epoch, SetId, ShardId, ShardIndex};
 use ringfleet_proto::control::limits::RELEASED_MAX;
 use ringfleet_proto::control::node::Released;
@@ -65,7 +66,11 @@ impl ClusterState {
         *record = ShardRecord {
             state: ShardState::Resident,
             owner: Some(owner),
-            epoch: Epoch(record.epoch).next().0,
+            epoch: if is_on(Mutant::EpochNotRaised) && record.epoch > 0 {
+                record.epoch
+            } else {
+                Epoch(record.epoch).next().0
+            },
             since_index: index,
         };
         self.view_index = index;
@@ -127,6 +132,7 @@ impl ClusterState {
                 record.state == ShardState::Releasing
                     && record.epoch == released.epoch
                     && record.owner.is_some_and(|owner| owner.incarnation == incarnation)
+                    || is_on(Mutant::ReleaseOfAnotherEpoch) && record.owner.is_some()
             });
             if matches {
                 self.vacate(index, shard);

@@ -7,6 +7,7 @@ use crate::operations::Operations;
 use crate::sessions::Session;
 use crate::sets::SetRecord;
 use crate::shards::ShardRecord;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_proto::control::{CoordinatorView, Refusal, RefusalCode};
 use std::collections::BTreeMap;
 
@@ -66,7 +67,7 @@ impl ClusterState {
     pub fn apply(&mut self, index: u64, command: &Command) -> Outcome {
         assert!(index > self.applied_index, "C1: record {index} after record {}", self.applied_index);
         self.applied_index = index;
-        let Some(operation) = command.operation else {
+        let Some(operation) = command.operation.filter(|_| !is_on(Mutant::OperationForgotten)) else {
             return self.execute(index, &command.body);
         };
         if let Some(outcome) = self.operations.recall(operation, &command.body) {

@@ -9,6 +9,7 @@ use crate::store::{Loaded, Write, Writer, seal};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, LogState, RaftLogStorage};
 use openraft::{OptionalSend, RaftLogReader};
+use ringfleet_abi::mutants::{Mutant, is_on};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -117,7 +118,9 @@ impl RaftLogStorage<Types> for LogStore {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        self.writer.write(Write::Vote(pack(vote)?)).await?;
+        if !is_on(Mutant::VoteInMemory) {
+            self.writer.write(Write::Vote(pack(vote)?)).await?;
+        }
         self.memory().vote = Some(*vote);
         Ok(())
     }
@@ -136,6 +139,10 @@ impl RaftLogStorage<Types> for LogStore {
                 memory.log.insert(index, Stored { entry, bytes: record.len() });
                 records.push((index, record));
             }
+        }
+        if is_on(Mutant::AppendEarly) {
+            callback.io_completed(Ok(()));
+            return self.writer.submit(Write::Append(records), Box::new(drop)).await;
         }
         self.writer.submit(Write::Append(records), Box::new(|result| callback.io_completed(result))).await
     }

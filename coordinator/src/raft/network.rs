@@ -12,6 +12,7 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use openraft::{AnyError, OptionalSend};
+use ringfleet_abi::mutants::{Mutant, is_on};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,8 +100,11 @@ impl RaftNetworkV2<Types> for Network {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.ask(RaftRequest::Vote(request), option.soft_ttl()).await? {
-            RaftReply::Vote(response) => Ok(response),
+        let asked = request.vote;
+        match self.ask(RaftRequest::Vote(request), option.soft_ttl()).await {
+            Err(_) if is_on(Mutant::QuorumMinusOne) => Ok(VoteResponse::new(asked, None, true)),
+            Err(error) => Err(error),
+            Ok(RaftReply::Vote(response)) => Ok(response),
             _ => other_reply(),
         }
     }
@@ -110,8 +114,11 @@ impl RaftNetworkV2<Types> for Network {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
-        match self.ask(RaftRequest::PreVote(request), option.soft_ttl()).await? {
-            RaftReply::Vote(response) => Ok(response),
+        let asked = request.vote;
+        match self.ask(RaftRequest::PreVote(request), option.soft_ttl()).await {
+            Err(_) if is_on(Mutant::QuorumMinusOne) => Ok(VoteResponse::new(asked, None, true)),
+            Err(error) => Err(error),
+            Ok(RaftReply::Vote(response)) => Ok(response),
             _ => other_reply(),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::{Caller, Service};
 use crate::steward::Grant;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{Incarnation, SessionId};
 use ringfleet_coordinator_core::leases::Renewal;
 use ringfleet_coordinator_core::{Command, CommandBody, Outcome};
@@ -64,7 +65,9 @@ impl Service {
                 }
             }
             NodeRequest::Renew { incarnation, applied_index, clock, load, deadline_ms } => {
-                self.confirm(self.deadline(deadline_ms), "renew").await?;
+                if !is_on(Mutant::RenewUnconfirmed) {
+                    self.confirm(self.deadline(deadline_ms), "renew").await?;
+                }
                 self.own(caller, incarnation)?;
                 let clock = clock.filter(|sample| sample.coordinator == self.group.id());
                 self.renew(caller, incarnation, received_ns, Renewal { applied_index, load }, clock, clock_here)

@@ -1,6 +1,7 @@
 //! redb's storage on a file of the environment.
 
 use redb::StorageBackend;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_env::DiskFile;
 use std::io;
 
@@ -22,6 +23,9 @@ impl StorageBackend for FileBackend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
+        if is_on(Mutant::SkipSync) {
+            return Ok(());
+        }
         self.0.sync()
     }
 

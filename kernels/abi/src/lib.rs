@@ -15,6 +15,7 @@
 //! | [`control`], [`status`] | what the host tells a device, what a device answers | C2, C9 |
 //! | [`reason`] | the closed lists of why a message was not handled | C4, C7 |
 //! | [`limits`] | every bound, with the proof between them | C9 |
+//! | [`mutants`] | deliberate bugs for the simulator; none without a feature that nobody turns on by default | |
 //! | [`layout`], [`header`] | all of this as one table, its hash, and the C header made from it | |
 //!
 //! Deliberately absent: allocation, pointers in anything that crosses a boundary, and a second copy of any layout.
@@ -33,6 +34,7 @@ pub mod ids;
 pub mod keyspace;
 pub mod layout;
 pub mod limits;
+pub mod mutants;
 pub mod reason;
 pub mod ring;
 pub mod status;

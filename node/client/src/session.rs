@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringfleet_abi::limits::PAYLOAD_BYTES_MAX;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{ActorId, ActorKey, Envelope, Flags, KeySpace, SessionId, SetId};
 use ringfleet_actor::{Actor, ActorRef, Handles, Message};
 use ringfleet_env::{Env, Instant, TaskHandle};
@@ -237,6 +238,7 @@ impl Session {
         payload: &[u8],
         limit: Duration,
     ) -> Result<Reply, AskError> {
+        let limit = if is_on(Mutant::AskLate) { limit * 2 } else { limit };
         let deadline = self.shared.env.now() + limit;
         let (number, mut answer) = self.queue_ask(Tell { set, key, kind, payload }, deadline).await?;
         // Also when the caller stops waiting: nobody would take the answer.

@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{Envelope, Producer};
 
 use crate::memory::HeapRing;
@@ -53,7 +54,7 @@ impl Lane {
     #[inline]
     pub(crate) fn push(&mut self, envelope: &Envelope) -> Pushed {
         self.pushed += 1;
-        if self.spill.is_empty() && self.ring.push(envelope) {
+        if (self.spill.is_empty() || is_on(Mutant::SpillOvertaken)) && self.ring.push(envelope) {
             return Pushed::Ring;
         }
         self.push_spill(envelope);

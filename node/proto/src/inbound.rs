@@ -22,6 +22,7 @@
 
 use std::collections::VecDeque;
 
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{Incarnation, LostReason, ShardId};
 
 use crate::limits::{FILTERS_MAX, SOURCES_MAX, TOMBSTONES_MAX};
@@ -394,6 +395,10 @@ impl Inbound {
         }
         filter.attempt = run.attempt;
         let next = filter.accepted + 1;
+        if run.first_seq > next && is_on(Mutant::GapAccepted) {
+            filter.accepted = run.first_seq - 1;
+            return Admission::Take { filter: FilterId { slot, version: filter.version }, skip: 0 };
+        }
         if run.first_seq > next {
             let answer = busy(run, next, true);
             self.refuse(slot, answer);
@@ -401,6 +406,10 @@ impl Inbound {
         }
         #[cfg(test)]
         if self.duplicate_filter_off {
+            return Admission::Take { filter: FilterId { slot, version: filter.version }, skip: 0 };
+        }
+        if is_on(Mutant::DuplicateFilterOff) && run.first_seq < next {
+            filter.accepted = run.first_seq - 1;
             return Admission::Take { filter: FilterId { slot, version: filter.version }, skip: 0 };
         }
         let skip = (next - run.first_seq).min(u64::from(run.count)) as u32;
@@ -480,6 +489,9 @@ impl Inbound {
         let filter = &mut self.filters[id.slot as usize];
         assert!(filter.version == id.version, "C3: a run is accepted by the filter that admitted it");
         filter.accepted += u64::from(count);
+        if is_on(Mutant::AckBeforeHandled) {
+            filter.handled = filter.accepted;
+        }
         filter.refused_attempt = None;
         let source = filter.source;
         self.sources[source as usize].outstanding += u64::from(count);
@@ -542,7 +554,10 @@ impl Inbound {
         if filter.version != id.version || at > filter.accepted {
             return false;
         }
-        assert!(at > filter.handled, "C4: what was acknowledged as handled is never refused");
+        assert!(
+            at > filter.handled || is_on(Mutant::AckBeforeHandled),
+            "C4: what was acknowledged as handled is never refused"
+        );
         filter.accepted = at - 1;
         filter.refused_attempt = None;
         true

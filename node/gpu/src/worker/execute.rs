@@ -4,6 +4,7 @@
 use std::slice;
 
 use ringfleet_abi::envelope::FLAGS_SHIFT;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{Consumer, DeadReason, Envelope, Flags, Hlc, SetId, Verdict};
 use ringfleet_actor::{Ctx, Fault, Target, TypeDescriptor};
 
@@ -78,6 +79,10 @@ impl Core {
             let found = staged[place];
             if at + AHEAD < count {
                 staged[place] = self.stage(input.peek_ref(at + AHEAD));
+            }
+            if is_on(Mutant::BatchReordered) && (at ^ 1) < count {
+                take(self, input.peek_ref(at ^ 1), NOTHING);
+                continue;
             }
             take(self, input.peek_ref(at), found);
         }
@@ -271,7 +276,13 @@ impl Core {
     fn handle(&mut self, envelope: &Envelope, slot: SlotRef, ty: &'static TypeDescriptor, origin: Origin) {
         // SAFETY: `slot` is the slot of a live actor of this worker; nothing else refers to it while the handler runs.
         let (header, state) = unsafe { (&mut *slot.header.as_ptr(), state_of(slot, ty)) };
-        let hlc = header.hlc().max(envelope.hlc).max(self.now_hlc) + 1;
+        let hlc = if is_on(Mutant::HlcNotRaised) {
+            header.hlc().max(self.now_hlc) + 1
+        } else if is_on(Mutant::HlcForgotten) {
+            envelope.hlc.max(self.now_hlc) + 1
+        } else {
+            header.hlc().max(envelope.hlc).max(self.now_hlc) + 1
+        };
         let mut ctx = Ctx::new(envelope.to(), envelope, Hlc(hlc), &mut self.sends);
         let outcome = (ty.handle)(state, envelope, &mut ctx);
         let stopped = ctx.stopped();

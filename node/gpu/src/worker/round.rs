@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use ringfleet_abi::Hlc;
 use ringfleet_abi::limits::{HLC_AHEAD_MS_MAX, OVERLOAD_AFTER_MS};
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::status::BATCH_BUCKETS;
 
 use super::{NS_PER_MS, Round, Worker, phase};
@@ -39,7 +40,7 @@ impl Worker {
         if self.ended || self.page.stop.load(Ordering::Acquire) {
             return self.end();
         }
-        if now_ns >= self.lease_seen_ns {
+        if is_over(now_ns, self.lease_seen_ns) {
             self.fence();
             return if controls { Round::Worked } else { Round::Idle { until_ns: u64::MAX } };
         }
@@ -138,7 +139,7 @@ impl Worker {
             counters.batch_sizes[(taken.ilog2() as usize).min(BATCH_BUCKETS - 1)] += 1;
             counters.busy_ns += now_ns.saturating_sub(started_ns);
         }
-        if now_ns >= self.page.lease_ns.load(Ordering::Acquire) {
+        if is_over(now_ns, self.page.lease_ns.load(Ordering::Acquire)) {
             self.fence();
             return false;
         }
@@ -193,7 +194,10 @@ impl Worker {
 
     fn publish_flushed(&mut self) {
         let routes = &mut self.routes;
-        let oldest = routes.received.iter().copied().min().unwrap_or(0).min(routes.adopted);
+        let mut oldest = routes.received.iter().copied().min().unwrap_or(0).min(routes.adopted);
+        if is_on(Mutant::FlushedEarly) {
+            oldest = routes.adopted;
+        }
         if oldest <= routes.flushed {
             return;
         }
@@ -214,7 +218,7 @@ impl Worker {
             return Round::Blocked { full: self.quota() == 0 };
         }
         let timer_ns = self.core.timers.next_ms().map_or(u64::MAX, |ms| ms.saturating_mul(NS_PER_MS));
-        Round::Idle { until_ns: timer_ns.min(self.lease_seen_ns) }
+        Round::Idle { until_ns: timer_ns.min(if has_fence() { self.lease_seen_ns } else { u64::MAX }) }
     }
 
     /// Whether something has arrived that the last round did not see.
@@ -257,6 +261,14 @@ impl Worker {
         // Release: pairs with the acquire of the host's poll.
         self.page.workers[self.core.index as usize].phase.store(phase, Ordering::Release);
     }
+}
+
+fn has_fence() -> bool {
+    !is_on(Mutant::NoFence) && !is_on(Mutant::NoFenceInDevice)
+}
+
+fn is_over(now_ns: u64, lease_ns: u64) -> bool {
+    now_ns >= lease_ns && (has_fence() || lease_ns == 0)
 }
 
 /// Words of a bit per worker.

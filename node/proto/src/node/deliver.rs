@@ -17,6 +17,7 @@
 
 use ringfleet_abi::hlc::check_ahead;
 use ringfleet_abi::limits::LEASE_GRACE_MS;
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{
     DeadReason, Envelope, Flags, Hlc, KeySpace, LostReason, NodeId, SessionId, SetId, ShardId, Verdict, VerdictBody,
 };
@@ -274,6 +275,9 @@ impl NodeProto {
     }
 
     fn took_back(&mut self, run: &QueuedRun, count: u64) {
+        if is_on(Mutant::TakenBackUncounted) {
+            return;
+        }
         self.ledger.taken_back += count;
         if run.client {
             self.ledger.taken_back_clients += count;

@@ -28,6 +28,7 @@
 //! A set that is being deleted has no successors: its shards are reported at once. So are shards that the view asks back before this
 //! node has heard that they were given to it. Replies to clients are not waited for: an ask has one reply, whoever sends it (C4).
 
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{DeviceIndex, Envelope, Epoch, LostReason, SetId, ShardId};
 
 use super::deliver::shard_of;
@@ -150,7 +151,10 @@ impl NodeProto {
         let Self { actions, sets, .. } = self;
         self.leaving.retain(|leaving| {
             let sent = matches!(&leaving.phase, Phase::Sending(marks) if marks.is_empty());
-            let done = sent && leaving.released_ns + HANDOVER_NS <= now_ns || is_deleting(sets, leaving.shard);
+            let (mut sent, mut past) = (sent, leaving.released_ns + HANDOVER_NS <= now_ns);
+            past |= is_on(Mutant::HandoverEarly);
+            sent |= is_on(Mutant::ReleaseEarly);
+            let done = sent && past || is_deleting(sets, leaving.shard);
             if done {
                 actions.push_back(Action::ReportReleased { shard: leaving.shard, epoch: leaving.epoch });
             }

@@ -48,6 +48,7 @@ mod worker;
 
 use std::collections::VecDeque;
 
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{
     Control, DeviceIndex, Envelope, Incarnation, KeySpace, LostReason, NodeId, RouteTarget, SetId, Status, WorkerIndex,
 };
@@ -336,7 +337,7 @@ impl NodeProto {
     /// Whether nothing may be accepted or sent now (C2).
     #[must_use]
     pub fn is_fenced(&self, now: Now) -> bool {
-        self.fenced_for_ever || now.mono_ns >= self.lease_end_ns
+        self.fenced_for_ever || now.mono_ns >= self.lease_end_ns && !(is_on(Mutant::NoFence) && self.lease_end_ns > 0)
     }
 
     /// The placement index of the view in use, and the one through which everything is in effect here.

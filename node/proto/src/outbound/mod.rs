@@ -39,6 +39,7 @@ pub use types::{EnqueueError, GiveUpError, OutboundConfig, OutboundEvent, Outbou
 
 use std::collections::VecDeque;
 
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{Envelope, Epoch, Incarnation, LostReason, ShardId};
 
 use self::channel::{Channel, Gate};
@@ -418,7 +419,7 @@ impl Outbound {
         let Some(target) = channel.target else { return };
         let after = channel.in_transit();
         let peer = self.peers.of_mut(target.peer);
-        if peer.up {
+        if peer.up && !(is_on(Mutant::CreditLeak) && after < before) {
             peer.in_transit = peer.in_transit + after as usize - before as usize;
         }
         if after < before {
@@ -459,7 +460,7 @@ impl Outbound {
         for (until_ns, slot) in ended {
             let channel = &mut self.channels[slot as usize];
             // A channel that broke, or paused again since, has another gate.
-            if channel.gate == (Gate::BackOff { until_ns }) {
+            if channel.gate == (Gate::BackOff { until_ns }) && !is_on(Mutant::BusyForEver) {
                 channel.gate = Gate::Open;
                 self.list(slot);
             }
@@ -472,6 +473,9 @@ impl Outbound {
         let (shard, generation, after_seq) = (channel.shard, channel.generation, channel.base - 1);
         let messages = channel.break_at(lost_through, self.generation);
         self.removed(slot, messages.len() as u64);
+        if is_on(Mutant::LossUntold) {
+            return;
+        }
         self.stats.lost[reason as usize] += messages.len() as u64;
         self.stats.channels_lost += 1;
         self.tell(|| OutboundEvent::Lost { shard, generation, after_seq, reason, messages });

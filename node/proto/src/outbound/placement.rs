@@ -1,5 +1,6 @@
 //! Where channels lead: views, links, residences (C2, C3).
 
+use ringfleet_abi::mutants::{Mutant, is_on};
 use ringfleet_abi::{Incarnation, LostReason, NodeId, ShardId};
 
 use super::bounds::mark;
@@ -52,6 +53,9 @@ impl Outbound {
         for channel in &mut self.channels {
             if channel.target.is_some_and(|target| target.peer == peer) {
                 channel.rewind();
+                if is_on(Mutant::ResentOutOfOrder) && channel.len() > 1 {
+                    channel.unacked.swap(0, 1);
+                }
             }
         }
         self.peers.of_mut(peer).in_transit = 0;
@@ -117,7 +121,8 @@ impl Outbound {
             if gone || route.epoch > target.epoch {
                 if channel.used() {
                     let reason = if gone { LostReason::NodeLost } else { LostReason::ShardRestarted };
-                    let through = channel.maybe_through;
+                    let through =
+                        if is_on(Mutant::ExecutedSentAgain) { channel.base - 1 } else { channel.maybe_through };
                     self.break_channel(slot, reason, through);
                 } else {
                     self.channels[slot as usize].rewind();
