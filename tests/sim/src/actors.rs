@@ -5,13 +5,14 @@
 //! handled where, when and with which stamps.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 use ringfleet_abi::Envelope;
 use ringfleet_actor::prelude::*;
 use ringfleet_actor::{Behaviour, Fault, TypeDescriptor};
 
-use crate::exec::{HostId, current_host};
+use crate::exec::{HostId, current_host, current_task};
 
 /// One message of a client: numbers of one session to one key begin at 1.
 #[message]
@@ -111,6 +112,8 @@ pub struct Handling {
     pub key: u64,
     /// On which host.
     pub host: HostId,
+    /// In which task: every incarnation of a node has devices of its own, and every device a task.
+    pub task: u64,
     /// The message's stamp.
     pub sent_at: u64,
     /// The stamp of the handling.
@@ -122,7 +125,31 @@ pub struct Handling {
 }
 
 thread_local! {
+    /// Hosts whose device fails with the next message.
+    static BROKEN: RefCell<BTreeSet<HostId>> = const { RefCell::new(BTreeSet::new()) };
     static HANDLED: RefCell<Vec<Handling>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A run begins on this thread: nothing is left of another one.
+pub fn begin() {
+    BROKEN.with_borrow_mut(BTreeSet::clear);
+    HANDLED.with_borrow_mut(Vec::clear);
+}
+
+/// The device of a host fails with the next message that it handles.
+pub fn break_device(host: HostId) {
+    BROKEN.with_borrow_mut(|broken| broken.insert(host));
+}
+
+/// It does not, if it has not yet.
+pub fn mend_device(host: HostId) {
+    BROKEN.with_borrow_mut(|broken| broken.remove(&host));
+}
+
+/// As a device does that faults: the worker is lost between two instructions of a handler.
+fn fail_if_broken() {
+    let broken = BROKEN.with_borrow_mut(|broken| broken.remove(&current_host()));
+    assert!(!broken, "the device fails");
 }
 
 /// Takes what was handled on this thread since it was last taken.
@@ -143,6 +170,7 @@ fn note(hop: Hop, incoming: &Envelope, ctx: &Ctx<'_>) {
         hop,
         key: ctx.key(),
         host: current_host(),
+        task: current_task(),
         sent_at: incoming.hlc,
         handled_at: ctx.now().0,
         of,
@@ -152,10 +180,12 @@ fn note(hop: Hop, incoming: &Envelope, ctx: &Ctx<'_>) {
 }
 
 fn relay(state: &mut [u8], incoming: &Envelope, ctx: &mut Ctx<'_>) -> Result<(), Fault> {
+    fail_if_broken();
     (Relay::DESCRIPTOR.handle)(state, incoming, ctx).inspect(|()| note(Hop::Relay, incoming, ctx))
 }
 
 fn sink(state: &mut [u8], incoming: &Envelope, ctx: &mut Ctx<'_>) -> Result<(), Fault> {
+    fail_if_broken();
     (Sink::DESCRIPTOR.handle)(state, incoming, ctx).inspect(|()| note(Hop::Sink, incoming, ctx))
 }
 

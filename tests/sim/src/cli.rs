@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use ringfleet_env::{Clock, SystemClock};
 
 use crate::exec::{current_host, current_ns, lock};
-use crate::mutants::Mutant;
+use crate::mutants::{MUTANTS, Mutant};
+use crate::power;
 use crate::run::{Depth, Plan, Report, run};
 use crate::scenario::{SCENARIOS, by_name};
 use crate::world::name_of;
@@ -25,6 +26,8 @@ sim: runs a whole cluster in one thread and virtual time
   --seconds N      virtual seconds of faults (default: the scenario's)
   --jobs N         threads, each with a run of its own (default 1)
   --mutant M       something is wrong on purpose; the run must find it (--list names them)
+  --power          runs every mutant of this build (or the one of --mutant) in the scenario that is to find it, until it is
+                   found --seeds times, and prints a row each
   --twice          runs every seed twice and compares the traces
   --trace FILE     writes the events of the run as lines of JSON (one seed)
   --every-step     with --trace: also every poll, packet and change of a disk
@@ -56,6 +59,7 @@ struct Args {
     seeds: u64,
     jobs: u64,
     twice: bool,
+    power: bool,
     ledger: Option<PathBuf>,
     commit: String,
 }
@@ -63,6 +67,7 @@ struct Args {
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     let (mut seed, mut seeds, mut jobs, mut seconds) = (1, 1, 1, None);
     let (mut scenario, depth, mut twice, mut every_step) = ("coordinators".to_owned(), Depth::T2, false, false);
+    let mut power = false;
     let (mut trace, mut ledger, mut commit, mut mutant) = (None, None, String::new(), None);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -80,9 +85,14 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
             "--mutant" => {
                 let name = value()?;
                 let found = Mutant::by_name(&name);
-                mutant = Some(found.ok_or_else(|| format!("no mutant `{name}`; --list names them"))?);
+                let found = found.ok_or_else(|| format!("no mutant `{name}`; --list names them"))?;
+                if !found.is_built() {
+                    return Err(format!("mutant `{name}` is in builds with --features mutants only"));
+                }
+                mutant = Some(found);
             }
             "--twice" => twice = true,
+            "--power" => power = true,
             "--every-step" => every_step = true,
             "--trace" => trace = Some(PathBuf::from(value()?)),
             "--ledger" => ledger = Some(PathBuf::from(value()?)),
@@ -92,8 +102,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
                 for scenario in SCENARIOS {
                     println!("{:<14}{}", scenario.name, scenario.about);
                 }
-                for mutant in Mutant::ALL {
-                    println!("{:<14}a mutant, for scenario {}", mutant.name(), mutant.scenario());
+                for entry in MUTANTS {
+                    let missing = if entry.mutant.is_built() { "" } else { " (not in this build: --features mutants)" };
+                    println!("{:<26}mutant, {}, for scenario {}{missing}", entry.name, entry.clause, entry.scenario);
                 }
                 return Ok(None);
             }
@@ -110,7 +121,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
         return Err("--trace is of one seed".to_owned());
     }
     let plan = Plan { seed, scenario, depth, seconds, mutant, trace, every_step };
-    Ok(Some(Args { plan, seeds, jobs, twice, ledger, commit }))
+    Ok(Some(Args { plan, seeds, jobs, twice, power, ledger, commit }))
 }
 
 /// The command's `main`. Prints a line a run; ends with 1 if a run found something, with 2 if the command line is wrong.
@@ -126,6 +137,9 @@ pub fn main() -> ExitCode {
     };
     // A panic inside a run is a finding, and told as one.
     std::panic::set_hook(Box::new(|_| {}));
+    if args.power {
+        return power::measure(&args.plan, args.seeds, args.jobs);
+    }
     match execute(Arc::new(args)) {
         Ok(0) => ExitCode::SUCCESS,
         Ok(found) => {
@@ -193,7 +207,7 @@ impl Shared {
             let began_ns = SystemClock.monotonic_ns();
             let (report, first_ns) = match run(&plan) {
                 Ok(report) => (report, SystemClock.monotonic_ns() - began_ns),
-                Err(error) => return self.fail(format!("writing the trace: {error}")),
+                Err(error) => return self.fail(format!("running seed {}: {error}", plan.seed)),
             };
             let report = if args.twice { self.again(&plan, report) } else { report };
             self.tell(&report, first_ns as f64 / 1e9, args);

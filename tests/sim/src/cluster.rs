@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
-use ringfleet_abi::Incarnation;
 use ringfleet_actor::TypeRegistry;
 use ringfleet_client::{Client, ClientConfig};
 use ringfleet_coordinator::service::Service;
@@ -37,9 +36,9 @@ const OUTBOUND_MAX: usize = 4096;
 /// The devices of nodes: small, so that bounds are met.
 const DEVICE: CpuDeviceConfig = CpuDeviceConfig {
     workers: 2,
-    ring_slots: 64,
+    ring_slots: 16,
     ingress_slots: 256,
-    egress_slots: 128,
+    egress_slots: 32,
     control_slots: 256,
     status_slots: 256,
     spill_slots: 512,
@@ -48,6 +47,8 @@ const DEVICE: CpuDeviceConfig = CpuDeviceConfig {
     spin_ns: 0,
     stall_ns: CpuDeviceConfig::DEFAULT.stall_ns,
 };
+/// Records between two snapshots of a coordinator: few, so that logs are purged and snapshots are sent.
+const SNAPSHOT_EVERY: u64 = 60;
 /// Where a node finds its certificate.
 const IDENTITY_DIR: &str = "/identity";
 
@@ -75,6 +76,15 @@ impl Counts {
     }
 }
 
+/// How far the replacement of a coordinator is that has lost its disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replacing {
+    /// It is still a member.
+    Remove,
+    /// It is to become one again, with an empty folder.
+    Add,
+}
+
 /// The cluster of a run.
 pub struct Cluster {
     /// The hosts.
@@ -90,6 +100,8 @@ pub struct Cluster {
     starts: Mutex<u64>,
     violations: Mutex<Vec<String>>,
     working: AtomicBool,
+    /// The coordinator that is being replaced, and how far that is.
+    replacement: Mutex<Option<(HostId, Replacing)>>,
     /// Tellers of whose messages nothing is open.
     pub drained: AtomicU64,
     rng: Mutex<Rng>,
@@ -109,6 +121,7 @@ impl Cluster {
             starts: Mutex::new(0),
             violations: Mutex::default(),
             working: AtomicBool::new(true),
+            replacement: Mutex::default(),
             drained: AtomicU64::new(0),
             rng: Mutex::new(Rng::new(seed ^ 0x5eed, Purpose::Faults)),
         })
@@ -176,6 +189,25 @@ impl Cluster {
         lock(&self.agents).iter().filter_map(|(host, shared)| Some((*host, shared.upgrade()?))).collect()
     }
 
+    /// A coordinator has lost its disk, unless another one is being replaced: a quorum of three bears one at a time.
+    pub fn begin_replacement(&self, host: HostId) -> bool {
+        let mut replacement = lock(&self.replacement);
+        let free = replacement.is_none();
+        replacement.get_or_insert((host, Replacing::Remove));
+        free
+    }
+
+    /// What an operator has to do about a coordinator.
+    #[must_use]
+    pub fn replacement(&self) -> Option<(HostId, Replacing)> {
+        *lock(&self.replacement)
+    }
+
+    /// The next step, `None` at the end.
+    pub fn replaced(&self, next: Option<(HostId, Replacing)>) {
+        *lock(&self.replacement) = next;
+    }
+
     /// Starts a process if it does not run.
     pub fn start_if_down(self: &Arc<Self>, host: HostId) {
         if self.world.is_up(host) {
@@ -216,6 +248,7 @@ impl Cluster {
         let identity = self.world.authority.of(host);
         let mut config = CoordinatorConfig::new(&name_of(host), data_dir(), addr_of(host), peers.collect(), identity);
         config.lease_ms = self.scenario.lease_ms;
+        config.timing.snapshot_every = SNAPSHOT_EVERY;
         match Coordinator::start(env, config).await {
             Ok(mut running) => {
                 let start = {
@@ -268,11 +301,11 @@ impl Cluster {
         self.exited(host, &ended.err().map_or_else(String::new, |error| error.to_string()));
     }
 
-    /// The host that an incarnation runs on, as the log has it.
+    /// The incarnation that the agent of a host has joined as, 0 before it has.
     #[must_use]
-    pub fn host_of(&self, state: &ringfleet_coordinator_core::ClusterState, incarnation: u64) -> Option<HostId> {
-        let member = state.live(Incarnation(incarnation))?;
-        self.nodes().find(|host| name_of(*host) == member.name)
+    pub fn incarnation_at(&self, host: HostId) -> Option<u64> {
+        let shared = lock(&self.agents).get(&host)?.upgrade()?;
+        Some(shared.snapshot().incarnation)
     }
 
     /// A client on a client's host.

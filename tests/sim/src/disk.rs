@@ -157,6 +157,17 @@ impl SimDisk {
         }
     }
 
+    /// The disk is replaced by an empty one.
+    pub fn wipe(&self) {
+        let mut state = lock(&self.state);
+        let State { inodes, names, synced_names, folders, remembered, .. } = &mut *state;
+        inodes.clear();
+        names.clear();
+        synced_names.clear();
+        folders.clear();
+        *remembered = None;
+    }
+
     /// Syncs so far.
     #[must_use]
     pub fn syncs(&self) -> u64 {

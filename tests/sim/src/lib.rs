@@ -16,7 +16,7 @@
 //! | [`world`], [`identity`], [`crypto`] | hosts and their processes |
 //! | [`cluster`] | what runs on which host |
 //! | [`faults`] | what goes wrong |
-//! | [`mutants`] | what must be found |
+//! | [`mutants`], [`power`] | what must be found, and how soon it is |
 //! | [`work`], [`actors`] | what clients do |
 //! | [`checks`], [`observe`] | the contract |
 //! | [`scenario`], [`run`](mod@run), [`cli`] | runs |
@@ -36,6 +36,7 @@ pub mod identity;
 pub mod mutants;
 pub mod net;
 pub mod observe;
+pub mod power;
 pub mod rng;
 pub mod run;
 pub mod scenario;

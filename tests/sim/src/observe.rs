@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use ringfleet_abi::KeySpace;
+use ringfleet_abi::{KeySpace, SessionId};
 use ringfleet_client::Session;
 use ringfleet_coordinator_core::ClusterState;
 use ringfleet_node::shared::Shared;
@@ -70,6 +70,8 @@ pub struct Observer {
     calls: u64,
     panics: usize,
     handled: Vec<Handling>,
+    /// The incarnation whose device runs in a task.
+    executors: BTreeMap<u64, u64>,
 }
 
 /// What a look at the coordinators says.
@@ -89,7 +91,7 @@ impl Observer {
     /// Of one cluster.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, checks: Arc<Checks>) -> Self {
-        Self { cluster, checks, calls: 0, panics: 0, handled: Vec::new() }
+        Self { cluster, checks, calls: 0, panics: 0, handled: Vec::new(), executors: BTreeMap::new() }
     }
 
     /// Called after every step.
@@ -156,6 +158,7 @@ impl Observer {
 
     /// What the log has given to whom.
     fn see_shards(&self, state: &ClusterState) -> Result<(), Violation> {
+        lock(&self.checks.directory).opened(|session| state.session(SessionId(session)).is_some())?;
         let mut residence = lock(&self.checks.residence);
         let mut sets = lock(&self.checks.sets);
         for hop in [Hop::Relay, Hop::Sink] {
@@ -163,10 +166,12 @@ impl Observer {
                 sets.insert(hop, set.set);
             }
         }
+        for member in state.members() {
+            residence.admit(member.incarnation, &member.name, member.boot)?;
+        }
         for (shard, record) in state.shards() {
-            let Some(owner) = record.owner else { continue };
-            if let Some(host) = self.cluster.host_of(state, owner.incarnation) {
-                residence.give((shard.set.0, shard.index.0), record.epoch, host)?;
+            if let Some(owner) = record.owner {
+                residence.give((shard.set.0, shard.index.0), record.epoch, owner.incarnation)?;
             }
         }
         Ok(())
@@ -180,12 +185,23 @@ impl Observer {
         let mut order = lock(&self.checks.order);
         let mut time = lock(&self.checks.time);
         for handling in self.handled.drain(..) {
-            let Handling { hop, key, host, of, .. } = handling;
+            let Handling { hop, key, host, task, of, .. } = handling;
             let Some(set) = sets.get(&hop) else {
                 return Err(format!("C2: host {} runs {}, a set that was never applied", host.0, hop.name()));
             };
             if let Some(shard) = KeySpace::Hashed.shard_of(SHARDS, key) {
-                residence.execute((*set, shard.0), host)?;
+                let executor = match self.executors.get(&task) {
+                    Some(known) => *known,
+                    None => {
+                        let Some(now) = self.cluster.incarnation_at(host).filter(|incarnation| *incarnation != 0)
+                        else {
+                            return Err(format!("C2: host {} executes without having joined", host.0));
+                        };
+                        self.executors.insert(task, now);
+                        now
+                    }
+                };
+                residence.execute((*set, shard.0), executor)?;
             }
             time.handle(&handling, true_ms)?;
             if let Some((session, seq)) = of {

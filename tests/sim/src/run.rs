@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::checks::c7_conservation::check_sum;
+use crate::checks::c7_conservation::{check_sum, check_undisturbed};
 use crate::cluster::Cluster;
 use crate::exec::lock;
 use crate::faults::Nemesis;
@@ -101,9 +101,11 @@ impl Report {
     /// The command that repeats the run.
     #[must_use]
     pub fn command(&self) -> String {
+        let of_code = matches!(self.mutant, Some(Mutant::Code(_)));
+        let features = if of_code { " --features mutants" } else { "" };
         let mutant = self.mutant.map_or_else(String::new, |mutant| format!(" --mutant {}", mutant.name()));
         format!(
-            "cargo run --release -p ringfleet-tests --bin sim -- --seed {} --scenario {} --depth {} --seconds {}{mutant}",
+            "cargo run --release -p ringfleet-tests{features} --bin sim -- --seed {} --scenario {} --depth {} --seconds {}{mutant}",
             self.seed,
             self.scenario,
             self.depth.name(),
@@ -117,6 +119,12 @@ impl Report {
 /// # Errors
 /// When the trace cannot be written.
 pub fn run(plan: &Plan) -> std::io::Result<Report> {
+    if let Some(mutant) = plan.mutant.filter(|mutant| !mutant.is_built()) {
+        let why = format!("mutant {} is in builds with --features mutants only", mutant.name());
+        return Err(std::io::Error::new(std::io::ErrorKind::Unsupported, why));
+    }
+    Mutant::put_on(plan.mutant);
+    crate::actors::begin();
     let world = World::new(plan.seed);
     if let Some(path) = &plan.trace {
         world.core.trace.write_to(Box::new(BufWriter::new(File::create(path)?)), plan.every_step);
@@ -233,7 +241,7 @@ impl Director {
         let nodes = nodes();
         let mut checked = nodes.iter().try_for_each(|node| node.check_quiet());
         if cluster.scenario.faults.is_empty() {
-            checked = checked.and_then(|()| check_sum(&nodes));
+            checked = checked.and_then(|()| check_sum(&nodes)).and_then(|()| check_undisturbed(&nodes));
         }
         if let Err(violation) = checked {
             cluster.violation(violation);

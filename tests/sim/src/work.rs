@@ -14,10 +14,11 @@ use ringfleet_proto::control::{ActorSet, AdminAnswer, AdminVerb, RefusalCode, Se
 
 use crate::actors::{Hop, Read, Seen, Stamped};
 use crate::checks::c1_directory::{Is, Op, SetOp};
-use crate::cluster::{Cluster, SHARDS};
+use crate::cluster::{Cluster, Replacing, SHARDS};
 use crate::exec::{HostId, lock};
 use crate::observe::Checks;
 use crate::rng::Rng;
+use crate::world::{addr_of, name_of};
 
 /// How long an operation may take.
 const OP_LIMIT: Duration = Duration::from_secs(4);
@@ -55,6 +56,12 @@ impl Operator {
         }
         loop {
             env.sleep(Duration::from_millis(self.rng.between(5, 150))).await;
+            // The first client is the one who tends the machines.
+            if host == crate::world::client(1)
+                && let Err(violation) = self.tend(&client).await
+            {
+                self.cluster.violation(violation);
+            }
             let result = match self.rng.below(if nodes > 0 { 12 } else { 3 }) {
                 0 => self.open_session(&client).await,
                 1..=3 => self.read(&client).await,
@@ -78,6 +85,29 @@ impl Operator {
             let mut document = ActorSet::new(hop.name(), hop.name());
             document.spec.shards = SHARDS;
             while client.call(AdminVerb::Apply { document: document.clone() }, OP_LIMIT).await.is_err() {}
+        }
+    }
+
+    /// Takes a coordinator that has lost its disk out of the group, and back in with an empty one.
+    async fn tend(&self, client: &Client) -> Result<(), String> {
+        let Some((host, step)) = self.cluster.replacement() else { return Ok(()) };
+        let name = name_of(host);
+        let verb = match step {
+            Replacing::Remove => AdminVerb::RemoveCoordinator { name },
+            Replacing::Add => AdminVerb::AddCoordinator { name, addr: addr_of(host).to_string() },
+        };
+        match client.call(verb, OP_LIMIT).await {
+            Ok(AdminAnswer::CoordinatorsChanged { .. }) => {
+                let (next, what) = match step {
+                    Replacing::Remove => (Some((host, Replacing::Add)), "coordinators removed"),
+                    Replacing::Add => (None, "coordinators added"),
+                };
+                self.cluster.counts.op(what);
+                self.cluster.replaced(next);
+                Ok(())
+            }
+            // Not possible now: it is tried again.
+            other => self.without_answer(other),
         }
     }
 
@@ -137,6 +167,7 @@ impl Operator {
 
     async fn open_session(&self, client: &Client) -> Result<(), String> {
         let began_ns = self.now_ns();
+        lock(&self.checks.directory).ask_session();
         match client.call(AdminVerb::OpenSession, OP_LIMIT).await {
             Ok(AdminAnswer::Session { session }) => {
                 self.cluster.counts.op("sessions opened");
@@ -189,6 +220,7 @@ impl Teller {
             Err(why) => return self.cluster.violation(format!("a client cannot be made: {why}")),
         };
         let session = loop {
+            lock(&self.checks.directory).ask_session();
             if let Ok(session) = client.session(OP_LIMIT).await {
                 break session;
             }
@@ -205,7 +237,7 @@ impl Teller {
             if self.rng.chance(50_000) {
                 self.ask(&session, sink).await;
             } else {
-                for _ in 0..self.rng.between(1, 12) {
+                for _ in 0..self.rng.between(1, self.cluster.scenario.burst) {
                     let at = self.rng.index(next.len());
                     let key = at as u64;
                     next[at] += 1;

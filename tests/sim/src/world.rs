@@ -224,10 +224,17 @@ impl World {
         lock(&self.machines).get(&host).map(|machine| machine.disk.clone())
     }
 
-    /// Stops polling a process; everything around it goes on.
-    pub fn pause(&self, host: HostId) {
+    /// Stops polling a process, or all of it but its devices; everything around it goes on.
+    pub fn pause(&self, host: HostId, devices_go_on: bool) {
         if let Some(process) = self.process(host) {
-            self.core.pause(&process.life);
+            self.core.pause(&process.life, devices_go_on);
+        }
+    }
+
+    /// Its devices stand still, or go on.
+    pub fn hang_devices(&self, host: HostId, hang: bool) {
+        if let Some(process) = self.process(host) {
+            self.core.hang_devices(&process.life, hang);
         }
     }
 

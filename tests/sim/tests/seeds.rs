@@ -61,3 +61,18 @@ fn seed_1_stamps_went_back_when_a_shard_was_moved() {
     let report = run(&plan("moves", 1, 15)).expect("no trace is written");
     assert_eq!(report.violation, None);
 }
+
+#[test]
+fn connections_that_die_and_devices_that_fail_break_nothing() {
+    for (scenario, seconds) in [("links", 25), ("zombies", 15)] {
+        let report = passes(&plan(scenario, 1, seconds));
+        assert!(report.faults.values().sum::<u64>() >= 8, "{:?}", report.faults);
+    }
+}
+
+#[test]
+fn coordinators_that_lose_their_disk_are_replaced_under_traffic() {
+    let report = passes(&plan("members", 1, 20));
+    let count = |name| report.ops.get(name).copied().unwrap_or_default();
+    assert!(count("coordinators removed") >= 1 && count("coordinators added") >= 1, "{:?}", report.ops);
+}

@@ -5,15 +5,12 @@
 //! * **numbers that the log gives** (sessions, placement indices): an operation that ended before another began has the smaller
 //!   number, and a session's number is given once. For a counter this is all of linearizability;
 //! * **a set** as a register that is absent, active or being deleted (which ends by itself), with the operations create, delete and
-//!   look up: the history is searched for an order of all operations that keeps the order of those that did not overlap and explains every answer (Wing and Gong, with the
-//!   states that were seen remembered). An operation without a known outcome may have taken effect at any later time, or never.
+//!   look up: the history is searched for an order of all operations that keeps the order of those that did not overlap and explains every
+//!   answer (just-in-time linearization). An operation without a known outcome may have taken effect at any later time, or never.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
-
-/// Operations of one register that one search takes; a longer history is cut where nothing was under way.
-const SEARCH_MAX: usize = 60;
 
 /// What a set may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +51,8 @@ pub struct Directory {
     sets: BTreeMap<String, Vec<Op>>,
     sessions: Numbers,
     indices: Numbers,
+    /// Calls that open a session, so far.
+    asked: u32,
 }
 
 /// Numbers that rise in real time.
@@ -77,6 +76,23 @@ impl Numbers {
 }
 
 impl Directory {
+    /// Somebody begins to open a session.
+    pub fn ask_session(&mut self) {
+        self.asked += 1;
+    }
+
+    /// A state: sessions are numbered without gaps, and a call opens one at most, however often its client asks again (C4).
+    ///
+    /// # Errors
+    /// What broke.
+    pub fn opened(&self, is_known: impl Fn(u32) -> bool) -> Result<(), Violation> {
+        let asked = self.asked;
+        if is_known(asked + 1) {
+            return Err(format!("C4: {asked} calls have opened more than {asked} sessions: one took effect twice"));
+        }
+        Ok(())
+    }
+
     /// Sessions were opened, in the order of their ends.
     ///
     /// # Errors
@@ -139,71 +155,95 @@ impl Directory {
     }
 }
 
+/// What an order that explains the answers so far may have led to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Reached {
+    /// What the set is.
+    is: Is,
+    /// Operations under way that have taken effect.
+    done: BTreeSet<usize>,
+    /// Operations that never got an answer and have taken effect: those that create, and those that delete.
+    silent: [usize; 2],
+}
+
 /// Whether an order of the operations explains all answers, from a set that is not there.
+///
+/// Goes through the beginnings and ends in time and keeps everything that may be the case (just-in-time linearization): before an
+/// operation ends, it and any of the others that are under way take effect in every possible order. Operations without an answer stay
+/// under way for ever; only how many of each kind have taken effect is remembered, so a history of any length is searched whole.
 #[must_use]
 pub fn linearizable(ops: &[Op]) -> bool {
-    let mut ops = ops.to_vec();
-    ops.sort_by_key(|op| (op.began_ns, op.ended_ns));
-    let mut states = BTreeSet::from([Is::Absent]);
-    let mut rest = &ops[..];
-    while !rest.is_empty() {
-        let (part, after) = rest.split_at(part_of(rest));
-        states = states.into_iter().flat_map(|state| outcomes(part, state)).collect();
-        rest = after;
-    }
-    !states.is_empty()
-}
-
-/// The length of the first part that nothing reaches over, bounded.
-fn part_of(ops: &[Op]) -> usize {
-    let mut end = 0;
+    // Beginnings before ends at one instant: they overlap.
+    let mut events: Vec<(u64, bool, usize)> = Vec::new();
     for (at, op) in ops.iter().enumerate() {
-        if at > 0 && op.began_ns > end {
-            return at;
+        events.push((op.began_ns, false, at));
+        if op.ended_ns != u64::MAX {
+            events.push((op.ended_ns, true, at));
         }
-        end = end.max(op.ended_ns);
     }
-    ops.len()
+    events.sort_unstable();
+    let mut reached = BTreeSet::from([Reached { is: Is::Absent, done: BTreeSet::new(), silent: [0; 2] }]);
+    let (mut open, mut silent) = (BTreeSet::new(), [0; 2]);
+    for (_, ends, at) in events {
+        if !ends {
+            match ops[at].what {
+                SetOp::Create(_) if ops[at].ended_ns == u64::MAX => silent[0] += 1,
+                SetOp::Delete(_) if ops[at].ended_ns == u64::MAX => silent[1] += 1,
+                // Nobody knows what a look without an answer saw.
+                SetOp::Look(_) if ops[at].ended_ns == u64::MAX => {}
+                _ => drop(open.insert(at)),
+            }
+            continue;
+        }
+        reached = before_end(ops, &open, silent, reached)
+            .into_iter()
+            .filter_map(|mut state| state.done.remove(&at).then_some(state))
+            .collect();
+        open.remove(&at);
+        if reached.is_empty() {
+            return false;
+        }
+    }
+    true
 }
 
-/// The states that the register may have after all of these.
-fn outcomes(ops: &[Op], from: Is) -> BTreeSet<Is> {
-    let mut found = BTreeSet::new();
-    if ops.len() > SEARCH_MAX {
-        // Too long to search: it says nothing either way.
-        return BTreeSet::from([Is::Absent, Is::Active, Is::Deleting]);
+/// Everything that may be the case once any of what is under way has taken effect.
+fn before_end(ops: &[Op], open: &BTreeSet<usize>, silent: [usize; 2], from: BTreeSet<Reached>) -> BTreeSet<Reached> {
+    let mut all = from.clone();
+    let mut fresh: Vec<Reached> = from.into_iter().collect();
+    while let Some(state) = fresh.pop() {
+        let mut next = Vec::new();
+        if state.is == Is::Deleting {
+            next.push(Reached { is: Is::Absent, ..state.clone() });
+        }
+        for at in open.iter().filter(|at| !state.done.contains(at)) {
+            if let Some(is) = effect(ops[*at].what, state.is) {
+                let mut after = Reached { is, ..state.clone() };
+                after.done.insert(*at);
+                next.push(after);
+            }
+        }
+        for (kind, what) in [SetOp::Create(None), SetOp::Delete(None)].into_iter().enumerate() {
+            // One that changes nothing need not have happened.
+            if let Some(is) = effect(what, state.is).filter(|is| *is != state.is && state.silent[kind] < silent[kind]) {
+                let mut after = Reached { is, ..state.clone() };
+                after.silent[kind] += 1;
+                next.push(after);
+            }
+        }
+        fresh.extend(next.into_iter().filter(|state| all.insert(state.clone())));
     }
-    let mut seen = BTreeSet::new();
-    search(ops, 0, from, &mut seen, &mut found);
-    found
+    all
 }
 
-fn search(ops: &[Op], done: u64, state: Is, seen: &mut BTreeSet<(u64, Is)>, found: &mut BTreeSet<Is>) {
-    if !seen.insert((done, state)) {
-        return;
-    }
-    if state == Is::Deleting {
-        search(ops, done, Is::Absent, seen, found);
-    }
-    let open = |at: usize| done & (1 << at) == 0;
-    // What has no outcome need not have happened.
-    if (0..ops.len()).filter(|at| open(*at)).all(|at| ops[at].ended_ns == u64::MAX) {
-        found.insert(state);
-    }
-    let first_end = (0..ops.len()).filter(|at| open(*at)).map(|at| ops[at].ended_ns).min().unwrap_or(u64::MAX);
-    for at in (0..ops.len()).filter(|at| open(*at)) {
-        if ops[at].began_ns > first_end {
-            break;
-        }
-        let (said, after) = match ops[at].what {
-            SetOp::Create(said) => (said, if state == Is::Absent { Is::Active } else { state }),
-            SetOp::Delete(said) => (said, if state == Is::Absent { state } else { Is::Deleting }),
-            SetOp::Look(said) => (Some(said), state),
-        };
-        if said.is_none_or(|said| said == state) {
-            search(ops, done | 1 << at, after, seen, found);
-        }
-    }
+/// What a set is after an operation, if the answer is right.
+fn effect(what: SetOp, is: Is) -> Option<Is> {
+    let (said, after) = match what {
+        SetOp::Create(said) => (said, if is == Is::Absent { Is::Active } else { is }),
+        SetOp::Delete(said) => (said, if is == Is::Absent { is } else { Is::Deleting }),
+        SetOp::Look(said) => (Some(said), is),
+    };
+    said.is_none_or(|said| said == is).then_some(after)
 }
 
 #[cfg(test)]
@@ -277,9 +317,70 @@ mod tests {
         assert!(directory.session(8, 9, 3).unwrap_err().contains("twice"));
         directory.index(0, 1, 10).unwrap();
         assert!(directory.index(2, 3, 9).unwrap_err().contains("stale"));
+        directory.ask_session();
+        directory.opened(|session| session <= 1).unwrap();
+        assert!(directory.opened(|session| session <= 2).unwrap_err().contains("took effect twice"));
         directory.op("s", op(0, 1, Look(Active)));
         assert_eq!(directory.len(), 1);
         assert!(directory.check().unwrap_err().starts_with("C1: no order"));
+    }
+
+    /// The plainest way to say what linearizable means: every order of all operations is tried.
+    fn by_every_order(ops: &[Op], left: &[usize], is: Is) -> bool {
+        if is == Is::Deleting && by_every_order(ops, left, Is::Absent) {
+            return true;
+        }
+        if left.iter().all(|at| ops[*at].ended_ns == NEVER) {
+            return true;
+        }
+        left.iter().any(|at| {
+            // Nobody else's end lies before its beginning.
+            let first = left.iter().all(|other| ops[*other].ended_ns >= ops[*at].began_ns);
+            let rest: Vec<usize> = left.iter().copied().filter(|other| other != at).collect();
+            first && effect(ops[*at].what, is).is_some_and(|is| by_every_order(ops, &rest, is))
+        })
+    }
+
+    #[test]
+    fn small_histories_are_judged_as_by_trying_every_order() {
+        let mut good = 0;
+        for seed in 0..4_000 {
+            let mut rng = Rng::new(seed, Purpose::Work);
+            let is = |rng: &mut Rng| *rng.pick(&[Is::Absent, Is::Active, Is::Deleting]);
+            let ops: Vec<Op> = (0..rng.between(1, 6))
+                .map(|_| {
+                    let began_ns = rng.below(12);
+                    let silent = rng.chance(200_000);
+                    let what = match rng.below(if silent { 2 } else { 3 }) {
+                        0 => SetOp::Create((!silent).then(|| is(&mut rng))),
+                        1 => SetOp::Delete(if silent || rng.chance(300_000) { None } else { Some(is(&mut rng)) }),
+                        _ => SetOp::Look(is(&mut rng)),
+                    };
+                    op(began_ns, if silent { NEVER } else { began_ns + rng.below(8) }, what)
+                })
+                .collect();
+            let all: Vec<usize> = (0..ops.len()).collect();
+            let expected = by_every_order(&ops, &all, Is::Absent);
+            good += u32::from(expected);
+            assert_eq!(linearizable(&ops), expected, "seed {seed}: {ops:?}");
+        }
+        assert!((400..3_600).contains(&good), "{good} of 4000");
+    }
+
+    #[test]
+    fn a_long_history_behind_an_operation_without_an_answer_is_searched_to_its_end() {
+        let mut ops = vec![op(0, NEVER, SetOp::Create(None)), op(1, NEVER, SetOp::Delete(None))];
+        for at in 1..200 {
+            ops.push(op(at * 10, at * 10 + 15, SetOp::Create(Some(if at == 1 { Is::Absent } else { Is::Active }))));
+        }
+        assert!(linearizable(&ops));
+        // Each of the two that were not answered can explain one change, and no more.
+        ops.push(op(3_000, 3_001, SetOp::Look(Is::Absent)));
+        assert!(linearizable(&ops));
+        ops.push(op(3_002, 3_003, SetOp::Look(Is::Active)));
+        assert!(linearizable(&ops));
+        ops.push(op(3_004, 3_005, SetOp::Look(Is::Absent)));
+        assert!(!linearizable(&ops));
     }
 
     /// Histories made by a real register are in order; with one answer turned round, nearly all are not.

@@ -56,7 +56,16 @@ mod tests {
         let (hop, key, host) = (Hop::Sink, 1, HostId(65));
         let stamp = |ms: u64| ms << 16;
         let relayed_at = relayed_at.map(stamp);
-        Handling { hop, key, host, sent_at: stamp(sent_at), handled_at: stamp(handled_at), of: None, relayed_at }
+        Handling {
+            hop,
+            key,
+            host,
+            task: 1,
+            sent_at: stamp(sent_at),
+            handled_at: stamp(handled_at),
+            of: None,
+            relayed_at,
+        }
     }
 
     fn check(history: &[Handling]) -> Result<(), Violation> {

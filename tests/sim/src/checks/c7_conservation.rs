@@ -88,6 +88,18 @@ pub fn check_sum(nodes: &[Counted]) -> Result<(), Violation> {
     Ok(())
 }
 
+/// Where nothing ever went wrong, no message ends as a dead letter: not even while shards move.
+///
+/// # Errors
+/// What broke.
+pub fn check_undisturbed(nodes: &[Counted]) -> Result<(), Violation> {
+    let dead: u64 = nodes.iter().map(|node| node.workers.dead_total() + node.ledger.dead_total()).sum();
+    if dead > 0 {
+        return Err(format!("C7: {dead} messages ended as dead letters though nothing went wrong: {nodes:?}"));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,6 +118,10 @@ mod tests {
         good.check(&BOUNDS).unwrap();
         good.check_quiet().unwrap();
         check_sum(&[good.clone(), good.clone()]).unwrap();
+        check_undisturbed(std::slice::from_ref(&good)).unwrap();
+        let mut dead = good.clone();
+        dead.workers.dead[0] = 1;
+        assert!(check_undisturbed(&[dead]).unwrap_err().starts_with("C7: 1 messages ended as dead letters"));
 
         let mut lost = good.clone();
         lost.ledger.ingress_done = 4;
