@@ -160,7 +160,8 @@ fn packages_of(metadata: &Value, root: &str) -> Vec<Package> {
     metadata["packages"].as_array().expect("a list of packages").iter().map(package).collect()
 }
 
-fn workspace() -> Vec<Package> {
+/// Cargo's own answer about this workspace.
+pub fn metadata() -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let done = Command::new(cargo)
         .args(["metadata", "--no-deps", "--format-version", "1", "--offline"])
@@ -168,8 +169,11 @@ fn workspace() -> Vec<Package> {
         .output()
         .expect("cargo starts");
     assert!(done.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&done.stderr));
-    let metadata = serde_json::from_slice(&done.stdout).expect("cargo writes JSON");
-    packages_of(&metadata, &root().to_string_lossy().replace('\\', "/"))
+    serde_json::from_slice(&done.stdout).expect("cargo writes JSON")
+}
+
+fn workspace() -> Vec<Package> {
+    packages_of(&metadata(), &root().to_string_lossy().replace('\\', "/"))
 }
 
 #[test]

@@ -4,5 +4,6 @@
 mod architecture;
 mod documents;
 mod metrics;
+mod mutants;
 mod style;
 mod text;
