@@ -14,7 +14,7 @@
 // Codes of faults: kernels/actor/src/fault.rs.
 static constexpr u32 FAULT_NONE = 0, FAULT_BAD_MESSAGE = 1, FAULT_OVERFLOW = 2, FAULT_DIVIDE_BY_ZERO = 3,
                      FAULT_OUT_OF_BOUNDS = 4, FAULT_TOO_MANY_SENDS = 5, FAULT_OUT_OF_FUEL = 6, FAULT_DELAY_TOO_LONG = 7,
-                     FAULT_TIMER_FULL = 8, FAULT_USER = 9;
+                     FAULT_TIMER_FULL = 8, FAULT_USER = 9, FAULT_CHILD_FAILED = 10;
 
 // How the target of a send is known.
 static constexpr u32 TO_TAG = 0, TO_SET = 1, TO_TIMER = 2;
@@ -25,9 +25,42 @@ struct Outgoing {
     u32 detail; // the tag of the target's set; the delay of a timer
 };
 
+// Behind the state in records of types that draw random numbers and of sets that count restarts.
+struct alignas(16) Keep {
+    u64 drawn;  // random numbers
+    u64 window; // of its restarts, see restarts.cuh
+};
+
+// Philox 4x32-10: kernels/abi/src/random.rs.
+RF_FN void philox(u32 (&counter)[4], u32 key0, u32 key1) {
+#pragma unroll
+    for (u32 round = 0; round < 10; round++) {
+        const u64 a = (u64)0xd2511f53u * counter[0], b = (u64)0xcd9e8d57u * counter[2];
+        counter[0] = (u32)(b >> 32) ^ counter[1] ^ key0;
+        counter[1] = (u32)b;
+        counter[2] = (u32)(a >> 32) ^ counter[3] ^ key1;
+        counter[3] = (u32)a;
+        key0 += 0x9e3779b9u;
+        key1 += 0xbb67ae85u;
+    }
+}
+
+// The next 128 random bits of an actor.
+struct Draw {
+    u64 low, high;
+};
+RF_FN Draw draw(u64 &drawn, u32 set_tag, u64 actor) {
+    const u64 number = drawn++;
+    u32 words[4] = {(u32)number, (u32)(number >> 32), (u32)actor, (u32)(actor >> 32)};
+    philox(words, set_tag, 0);
+    return {words[0] | (u64)words[1] << 32, words[2] | (u64)words[3] << 32};
+}
+
 template <u32 MAX> struct Ctx {
     const Envelope &message;
     u64 hlc; // stamp of this handling
+    Keep *keep = nullptr; // the actor's, if its record has one: those of types that draw have
+    u32 tag = 0;          // of its set's name
     u32 sends = 0;
     u32 fault = FAULT_NONE;
     u32 timers = 0; // of the sends
@@ -40,6 +73,15 @@ template <u32 MAX> struct Ctx {
     RF_FN u64 now() const { return hlc; }
     RF_FN u32 fail(u16 code) const { return FAULT_USER | (u32)code << 16; }
     RF_FN void stop() { stopped = true; }
+    RF_FN u64 random() { return draw(keep->drawn, tag, key()).low; }
+    // One part in 2^64 from equally likely, as kernels/abi/src/random.rs says.
+    template <class T> RF_FN u32 random_below(u64 bound, T &to) {
+        if (bound == 0) return FAULT_DIVIDE_BY_ZERO;
+        const Draw bits = draw(keep->drawn, tag, key());
+        const u64 product = bits.high * bound, carried = mul_high(bits.low, bound);
+        to = mul_high(bits.high, bound) + (product + carried < product);
+        return FAULT_NONE;
+    }
 
     template <class M> RF_FN void tell(u32 set_tag, u64 to_key, u16 kind, const M &body) {
         send(TO_TAG, set_tag, 0, to_key, kind, 0, body);

@@ -1,6 +1,6 @@
 // From a key to its actor's record; `mix64` is fixed for ever, see kernels/abi/src/hash.rs.
 //
-// A record is 16 bytes of header and the state. Dense sets index records directly. Behind the records of a hashed shard lie
+// A record is 16 bytes of header, the state, and in sets that need it a `Keep` (ctx.cuh). Dense sets index records directly. Behind the records of a hashed shard lie
 // its keys, 8 bytes for each record: the complement of the key, 0 means free, and the one key whose complement is 0 has a
 // record of its own behind the others. Keys are probed in groups of four, one sector, from the key's home group on. Only the
 // owner worker touches a shard; two lanes of it may claim the same free place, so claiming is a compare-and-swap.

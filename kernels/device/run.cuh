@@ -1,5 +1,6 @@
 // Handling one message: the actor's record is read, its handler runs, the record is written, what it sent gets its places.
 #pragma once
+#include "restarts.cuh"
 #include "timers.cuh"
 
 // A verdict for the client that sent message `j` (C4). It is no message.
@@ -63,6 +64,30 @@ RF_SLOW void bury(const Params &p, Shared &s, u32 me, u32 j, u32 dead, u32 fault
         answer_verdict(p, s, me, j, verdict_for(dead), fault);
 }
 
+// The actor of this key has failed for good: the actor of the same key in the parent set is told to fail, too. That is a message like
+// others, so it keeps its place behind what the actor sent there before (C3) and ends somewhere (C7). It is
+// counted here, and not in the caller's tally: what that has in registers stays there.
+RF_SLOW void escalate(const Params &p, Shared &s, u32 me, u64 key, u64 hlc, u32 flags, u32 set_index, const SetEntry &set) {
+    Tally tally = {};
+    Outgoing out = {};
+    out.how = TO_TAG;
+    out.detail = set.parent;
+    out.envelope.to_key = out.envelope.from_key = key;
+    out.envelope.hlc = hlc;
+    out.envelope.from_set = (u16)set_index;
+    out.envelope.kind = RINGFLEET_KIND_CHILD_FAILED;
+    out.envelope.bits = (u16)((flags & RINGFLEET_FLAG_TRACE) << RINGFLEET_FLAGS_SHIFT);
+    count(s, RF_COUNTER(escalations));
+    count(s, RF_COUNTER(sent));
+    const u32 place = place_of(p, s, me, out, set_index, set, tally);
+    if (place != NONE) write_place(p, s, me, place, out.envelope);
+    count(s, RF_COUNTER(ring_out), tally.to_rings);
+}
+
+RF_FN bool is_child_failed(const Envelope &m) {
+    return m.kind == RINGFLEET_KIND_CHILD_FAILED && m.from_set != RINGFLEET_SET_CLIENT && (m.bits & RINGFLEET_LEN_MASK) == 0;
+}
+
 // Handles message `j`, and with `chain` also those behind it in its bucket, as long as they are for the same set. The record
 // stays in registers from one message of an actor to its next. Returns the first message that is left, or NONE16.
 template <class A>
@@ -120,11 +145,16 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
 #else
         const u64 hlc = 1;
 #endif
+        Keep *const keep = reinterpret_cast<Keep *>(memory + WORDS + 1);
         Ctx<A::MAX_SENDS> ctx(m, hlc);
+        ctx.keep = keep;
+        ctx.tag = set.tag;
         u32 fault = A::handle(r.state, m, ctx);
         if (fault == FAULT_NONE) fault = ctx.fault;
         u32 timers_at = 0;
         if (fault == FAULT_NONE && ctx.timers != 0 && !reserve_timers(s, ctx.timers, timers_at)) fault = FAULT_TIMER_FULL;
+        const bool child_failed = fault == FAULT_BAD_MESSAGE && is_child_failed(m);
+        if (child_failed) fault = FAULT_CHILD_FAILED;
         if (dormant && fault != FAULT_BAD_MESSAGE) {
             count(s, RF_COUNTER(activations));
             count(s, RF_COUNTER(actors_now));
@@ -138,12 +168,21 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
                 dead = RINGFLEET_DEAD_HANDLER_FAILED;
                 count(s, RF_COUNTER(failures));
                 tell_failure(p, s, me, set_index, m.to_key, fault);
-                if (set.restart) {
+                const bool again = may_restart(set.restarts, set.window_ms, keep->window, hlc);
+                r.header.hlc = again ? hlc : (hlc + (set.parent != 0)) | RECORD_FAILED;
+                if (again) {
                     A::init(r.state);
                     r.header.generation++;
                     count(s, RF_COUNTER(restarts));
+                } else if (set.parent != 0) {
+                    escalate(p, s, me, m.to_key, hlc + 1, flags_of(m), set_index, set);
                 }
-                r.header.hlc = set.restart ? hlc : hlc | RECORD_FAILED;
+                if (child_failed) {
+                    // It has done what it was sent for.
+                    s.record[this_one] = NONE;
+                    tally.handled++;
+                    continue;
+                }
             }
             bury(p, s, me, this_one, dead, fault);
             continue;
@@ -176,6 +215,8 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
             }
         }
         if (ctx.stopped) {
+            // Nothing of it is left for the actor that the next message activates, as on a CPU.
+            if (set.keeps) *keep = {};
             r.header.generation++;
             count(s, RF_COUNTER(actors_now), ~0u);
         }

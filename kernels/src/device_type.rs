@@ -31,6 +31,8 @@ pub struct DeviceType {
     pub state_bytes: u32,
     /// The most messages that one handling sends.
     pub max_sends: u32,
+    /// Whether handlers draw random numbers: records then have a [`RECORD_KEEP_BYTES`] behind the state.
+    pub draws: bool,
     /// Messages that the text names.
     pub kinds: Vec<Kind>,
     /// The text.
@@ -39,8 +41,19 @@ pub struct DeviceType {
 
 /// Bytes before the state in a record.
 pub const RECORD_HEADER_BYTES: u32 = 16;
+/// Bytes behind the state in a record of a type that draws, or of a set that counts restarts.
+pub const RECORD_KEEP_BYTES: u32 = 16;
 /// Records are counted in units of so many bytes.
 pub const RECORD_UNIT_BYTES: u32 = 32;
+
+/// How long the records of a set are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// In units.
+    pub units: u32,
+    /// Whether there is a [`RECORD_KEEP_BYTES`] behind the state.
+    pub keeps: bool,
+}
 
 impl DeviceType {
     /// The tag of the set that is named like this type.
@@ -49,10 +62,18 @@ impl DeviceType {
         fnv1a32(self.name.as_bytes())
     }
 
-    /// Units of an actor's record.
+    /// Units of an actor's record in a set that counts no restarts.
     #[must_use]
     pub fn record_units(&self) -> u32 {
-        (RECORD_HEADER_BYTES + self.state_bytes).div_ceil(RECORD_UNIT_BYTES)
+        self.record(false).units
+    }
+
+    /// The records of a set of this type, which counts restarts or does not.
+    #[must_use]
+    pub fn record(&self, counts_restarts: bool) -> Record {
+        let keeps = self.draws || counts_restarts;
+        let bytes = RECORD_HEADER_BYTES + self.state_bytes + if keeps { RECORD_KEEP_BYTES } else { 0 };
+        Record { units: bytes.div_ceil(RECORD_UNIT_BYTES), keeps }
     }
 
     /// The namespace of the type at `index` of a build.
@@ -96,14 +117,14 @@ impl DeviceType {
 impl From<DeviceCode> for DeviceType {
     /// What was made from the Rust text of a type. It names no kinds but by their numbers.
     fn from(code: DeviceCode) -> Self {
-        let DeviceCode { name, state_bytes, max_sends, text } = code;
-        Self { name, state_bytes, max_sends, kinds: Vec::new(), text }
+        let DeviceCode { name, state_bytes, max_sends, draws, text } = code;
+        Self { name, state_bytes, max_sends, draws, kinds: Vec::new(), text }
     }
 }
 
 fn shipped_type(name: &str, state_bytes: u32, max_sends: u32, kinds: &[&'static str], text: &str) -> DeviceType {
     let kinds = kinds.iter().map(|&name| Kind { name }).collect();
-    DeviceType { name: name.into(), state_bytes, max_sends, kinds, text: text.into() }
+    DeviceType { name: name.into(), state_bytes, max_sends, draws: false, kinds, text: text.into() }
 }
 
 /// The types whose device code is written by hand.

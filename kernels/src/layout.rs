@@ -166,10 +166,16 @@ device_structs! {
         shards: u16,
         /// 1: dense keys.
         dense: u16,
-        /// 1: a failed actor goes on from its initial state.
-        restart: u16,
+        /// 1: records have a `Keep` behind the state.
+        keeps: u16,
+        /// How often a failed actor goes on from its initial state in a window, see `RestartBudget` of the contract.
+        restarts: u32,
+        /// The length of a window.
+        window_ms: u32,
+        /// Tag of the parent set's name; 0: there is none.
+        parent: u32,
         /// Must be 0.
-        spare: [u32; 5],
+        spare: [u32; 2],
     }
 
     /// A shard, as its owner sees it.

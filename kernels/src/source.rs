@@ -89,6 +89,7 @@ pub const FILES: &[(&str, &str)] = &device_files![
     "memory.cuh",
     "ops.cuh",
     "resolve.cuh",
+    "restarts.cuh",
     "ring.cuh",
     "rounds.cuh",
     "router.cuh",
@@ -129,7 +130,8 @@ impl Unit {
         if variant.seed {
             main.push_str("#include \"bench_seed.cuh\"\n");
         }
-        let max_sends = types.iter().map(|ty| ty.max_sends).max().unwrap_or(1).max(1);
+        // A handling that fails sends a verdict, an event and an escalation: one more than `MAX_SENDS`.
+        let max_sends = types.iter().map(|ty| ty.max_sends).max().unwrap_or(1).max(2);
         Ok(Self { main, headers, options: options(geometry, arch, variant, max_sends) })
     }
 

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ringfleet_abi::hash::mix64;
-use ringfleet_abi::limits::HLC_AHEAD_MS_MAX;
-use ringfleet_abi::{Hlc, KeySpace};
+use ringfleet_abi::limits::{HLC_AHEAD_MS_MAX, RESTARTS_MAX};
+use ringfleet_abi::{Hlc, KeySpace, RestartMode};
 use ringfleet_kernels::bell;
 use ringfleet_kernels::layout::{SetEntry, c_text};
 use ringfleet_kernels::source::{ABI_HEADER, FILES};
@@ -19,12 +19,14 @@ const PROGRAM: &str = r#"
 #include <cinttypes>
 #include "bell.cuh"
 #include "hlc.cuh"
+#include "restarts.cuh"
 #include "ring.cuh"
 #include "shards.cuh"
 int main() {
     char what;
     unsigned long long a, b, c;
     SetEntry set = {};
+    u64 window = 0;
     while (std::scanf(" %c %llu %llu %llu", &what, &a, &b, &c) == 4) {
         u64 out = 0;
         if (what == 'a') out = hlc_after(a, b, c);
@@ -35,6 +37,9 @@ int main() {
         if (what == 'k') set.key_count = a, set.keys_per_shard = b, set.magic = c;
         if (what == 'n') set.dense = a, set.shards = (u16)b;
         if (what == 'h') { u32 shard; out = shard_of(set, a, b, shard) ? shard : ~0ull; }
+        if (what == 'p') set.restarts = (u32)a, set.window_ms = (u32)b, window = 0;
+        if (what == 'f') out = may_restart(set.restarts, set.window_ms, window, a);
+        if (what == 'w') out = window;
         if (what == 's') out = BELL_SALT;
         if (what == 't') out = ring_published_tail((u32)a, (u32)b, (u32)c);
         std::printf("%" PRIu64 "\n", (uint64_t)out);
@@ -105,7 +110,7 @@ int main() {
 
 fn compile(folder: &Path, program: &str, options: &[&str]) -> Option<PathBuf> {
     std::fs::create_dir_all(folder).expect("the folder can be made");
-    let wanted = ["base.cuh", "bell.cuh", "hlc.cuh", "ring.cuh", "shards.cuh"];
+    let wanted = ["base.cuh", "bell.cuh", "hlc.cuh", "restarts.cuh", "ring.cuh", "shards.cuh"];
     for (name, text) in FILES.iter().filter(|(name, _)| wanted.contains(name)).chain([&ABI_HEADER]) {
         std::fs::write(folder.join(name), text).expect("the folder is writable");
     }
@@ -256,6 +261,34 @@ fn device_code_finds_the_shards_of_the_contract() {
         }
     }
     questions.check("shards");
+}
+
+#[test]
+fn device_code_restarts_as_often_as_the_contract() {
+    let mut questions = Questions::default();
+    let limited = |restarts, window_ms| RestartMode::Limited { restarts, window_ms, parent: 5 };
+    let modes = [
+        RestartMode::Stop,
+        RestartMode::Restart,
+        RestartMode::Escalate { parent: 5 },
+        limited(1, 1),
+        limited(3, 10),
+        limited(RESTARTS_MAX, u32::MAX),
+    ];
+    for (mode, begin_ms) in modes.into_iter().flat_map(|mode| [0, 1_790_000_000_000].map(|ms| (mode, ms))) {
+        let budget = mode.budget();
+        questions.ask('p', [budget.restarts.into(), budget.window_ms.into(), 0], 0);
+        let (mut window, mut ms) = (0, begin_ms);
+        for failure in 0..400_u64 {
+            // Steps of 0 to 3 ms, now and then one that leads to the edge of a window or over it.
+            ms += if failure % 50 == 49 { 8 + failure % 4 } else { mix64(failure) % 4 };
+            let stamp = Hlc(ms << 16 | mix64(failure) & 0xffff);
+            let restarted = budget.take(&mut window, stamp);
+            questions.ask('f', [stamp.0, 0, 0], restarted.into());
+            questions.ask('w', [0; 3], window);
+        }
+    }
+    questions.check("restarts");
 }
 
 /// What the program is asked, a line each, and what it has to answer.

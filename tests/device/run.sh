@@ -9,7 +9,7 @@ set -uo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
-tests=(cuda cuda_process cuda_group cuda_flights cuda_graph)
+tests=(cuda cuda_process cuda_group cuda_flights cuda_graph failures)
 
 build() {
     local to="$1" repository profile=()

@@ -18,7 +18,7 @@
 #endif
 
 /* Changes with any size, offset, constant or code below. */
-#define RINGFLEET_LAYOUT_HASH 0xdd3cf5273492dc75ull
+#define RINGFLEET_LAYOUT_HASH 0x8faef653e786736dull
 
 #define RINGFLEET_ENVELOPE_BYTES 64u
 #define RINGFLEET_PAYLOAD_BYTES_MAX 32u
@@ -36,6 +36,8 @@
 #define RINGFLEET_LEASE_GRACE_MS 250u
 #define RINGFLEET_OVERLOAD_AFTER_MS 100u
 #define RINGFLEET_TIMER_DELAY_MS_MAX 2147483648u
+#define RINGFLEET_RESTARTS_MAX 65535u
+#define RINGFLEET_RESTARTS_UNLIMITED 4294967295u
 #define RINGFLEET_LINE_BYTES 128u
 #define RINGFLEET_LEN_MASK 63u
 #define RINGFLEET_SLOTS_SHIFT 6u
@@ -47,6 +49,7 @@
 #define RINGFLEET_FLAG_CONTROL 8u
 #define RINGFLEET_FLAG_TRACE 16u
 #define RINGFLEET_FLAG_SPARE 32u
+#define RINGFLEET_KIND_CHILD_FAILED 0u
 #define RINGFLEET_SET_NONE 0u
 #define RINGFLEET_SET_CLIENT 65535u
 #define RINGFLEET_HLC_COUNTER_BITS 16u
@@ -230,13 +233,14 @@ typedef struct ringfleet_worker_counters {
     uint64_t activations;
     uint64_t failures;
     uint64_t restarts;
+    uint64_t escalations;
     uint64_t overload_rounds;
     uint64_t batches;
     uint64_t busy_ns;
     uint64_t stamps_ahead;
     uint64_t batch_sizes[16];
 } ringfleet_worker_counters;
-RINGFLEET_ASSERT(sizeof(ringfleet_worker_counters) == 376, "size of ringfleet_worker_counters");
+RINGFLEET_ASSERT(sizeof(ringfleet_worker_counters) == 384, "size of ringfleet_worker_counters");
 RINGFLEET_ASSERT(RINGFLEET_ALIGN_OF(ringfleet_worker_counters) == 8, "alignment of ringfleet_worker_counters");
 RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, ingress_done) == 0, "offset of ringfleet_worker_counters.ingress_done");
 RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, ingress_in) == 8, "offset of ringfleet_worker_counters.ingress_in");
@@ -254,10 +258,11 @@ RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, actors_now) == 184, "offset
 RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, activations) == 192, "offset of ringfleet_worker_counters.activations");
 RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, failures) == 200, "offset of ringfleet_worker_counters.failures");
 RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, restarts) == 208, "offset of ringfleet_worker_counters.restarts");
-RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, overload_rounds) == 216, "offset of ringfleet_worker_counters.overload_rounds");
-RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, batches) == 224, "offset of ringfleet_worker_counters.batches");
-RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, busy_ns) == 232, "offset of ringfleet_worker_counters.busy_ns");
-RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, stamps_ahead) == 240, "offset of ringfleet_worker_counters.stamps_ahead");
-RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, batch_sizes) == 248, "offset of ringfleet_worker_counters.batch_sizes");
+RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, escalations) == 216, "offset of ringfleet_worker_counters.escalations");
+RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, overload_rounds) == 224, "offset of ringfleet_worker_counters.overload_rounds");
+RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, batches) == 232, "offset of ringfleet_worker_counters.batches");
+RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, busy_ns) == 240, "offset of ringfleet_worker_counters.busy_ns");
+RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, stamps_ahead) == 248, "offset of ringfleet_worker_counters.stamps_ahead");
+RINGFLEET_ASSERT(offsetof(ringfleet_worker_counters, batch_sizes) == 256, "offset of ringfleet_worker_counters.batch_sizes");
 
 #endif

@@ -9,9 +9,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::hlc::{COUNTER_BITS, Hlc};
 use crate::ids::{Epoch, SetId, ShardId, ShardIndex, WorkerIndex};
 use crate::keyspace::KeySpace;
-use crate::limits::{SHARDS_MAX, WORKERS_MAX};
+use crate::limits::{RESTARTS_MAX, RESTARTS_UNLIMITED, SHARDS_MAX, WORKERS_MAX};
 use crate::reason::closed_list;
 
 /// One control as it lies in a ring.
@@ -47,9 +48,92 @@ pub enum RestartMode {
     /// It stays failed; its messages are dead-lettered `actor_failed`.
     #[default]
     Stop,
-    /// It goes on from its initial state with the next message.
+    /// It goes on from its initial state with the next message, however often it fails.
     Restart,
+    /// It goes on from its initial state so many times in a window; from then on as with `Stop`, or with `Escalate` if there is a parent.
+    Limited {
+        /// Restarts in a window, 1 to [`RESTARTS_MAX`].
+        restarts: u32,
+        /// The length of a window, at least 1. It begins with the first restart after the one before has ended.
+        window_ms: u32,
+        /// Tag of the parent set's name; 0: there is none.
+        parent: u32,
+    },
+    /// It stays failed, and the actor with its key in the parent set fails, too: `child_failed`.
+    Escalate {
+        /// Tag of the parent set's name, not 0.
+        parent: u32,
+    },
 }
+
+/// A [`RestartMode`] in the numbers by which a worker decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartBudget {
+    /// Restarts in a window; 0: none; [`RESTARTS_UNLIMITED`]: all.
+    pub restarts: u32,
+    /// The length of a window; 0 where nothing is counted.
+    pub window_ms: u32,
+    /// Tag of the parent set's name; 0: there is none.
+    pub parent: u32,
+}
+
+impl RestartMode {
+    /// The same in numbers.
+    #[must_use]
+    pub const fn budget(self) -> RestartBudget {
+        match self {
+            RestartMode::Stop => RestartBudget { restarts: 0, window_ms: 0, parent: 0 },
+            RestartMode::Restart => RestartBudget { restarts: RESTARTS_UNLIMITED, window_ms: 0, parent: 0 },
+            RestartMode::Limited { restarts, window_ms, parent } => RestartBudget { restarts, window_ms, parent },
+            RestartMode::Escalate { parent } => RestartBudget { restarts: 0, window_ms: 0, parent },
+        }
+    }
+}
+
+impl RestartBudget {
+    /// The same as a policy. Numbers that no policy has become the nearest that one has.
+    #[must_use]
+    pub const fn mode(self) -> RestartMode {
+        let RestartBudget { restarts, window_ms, parent } = self;
+        match (restarts, parent) {
+            (0, 0) => RestartMode::Stop,
+            (0, _) => RestartMode::Escalate { parent },
+            (RESTARTS_UNLIMITED, _) => RestartMode::Restart,
+            _ => RestartMode::Limited {
+                restarts: if restarts < RESTARTS_MAX { restarts } else { RESTARTS_MAX },
+                window_ms: if window_ms > 0 { window_ms } else { 1 },
+                parent,
+            },
+        }
+    }
+
+    /// Whether restarts are counted, so that an actor needs a word for its window.
+    #[must_use]
+    pub const fn is_counted(&self) -> bool {
+        self.restarts != 0 && self.restarts != RESTARTS_UNLIMITED
+    }
+
+    /// Whether an actor that fails at `stamp` (its own, C6) is restarted. `window` is its word: milliseconds of the first restart in the
+    /// window, above 16 bits with their number; 0 before the first. Device twin: `kernels/device/restarts.cuh`.
+    #[must_use]
+    pub const fn take(&self, window: &mut u64, stamp: Hlc) -> bool {
+        if !self.is_counted() {
+            return self.restarts != 0;
+        }
+        let (began_ms, restarts) = (*window >> COUNTER_BITS, *window & RESTARTS_MAX as u64);
+        // Stamps of an actor never go back.
+        if restarts == 0 || stamp.wall_ms() - began_ms >= self.window_ms as u64 {
+            *window = stamp.wall_ms() << COUNTER_BITS | 1;
+            return true;
+        }
+        let room = restarts < self.restarts as u64;
+        *window += room as u64;
+        room
+    }
+}
+
+const _: () =
+    assert!(RESTARTS_MAX as u64 == (1 << COUNTER_BITS) - 1, "a window's word has room for the number of its restarts");
 
 /// An order to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +222,7 @@ closed_list! {
     ///
     /// | op | `set` | `small` | `words` |
     /// |---|---|---|---|
-    /// | add_set | set | shards, type index | tag, dense, keys, actors per shard, restart |
+    /// | add_set | set | shards, type index | tag, dense, keys, actors per shard, restart mode and parent << 32, restarts and window << 32 |
     /// | remove_set | set | | |
     /// | assign | set | shard, worker | epoch |
     /// | release | set | shard | epoch |
@@ -227,8 +311,15 @@ impl Control {
                     KeySpace::Hashed => (0, 0),
                     KeySpace::Dense { count } => (1, count),
                 };
-                let restart = u64::from(restart == RestartMode::Restart);
-                word.words = [u64::from(tag), dense, count, u64::from(actors_per_shard), restart, 0, 0];
+                let RestartBudget { restarts, window_ms, parent } = restart.budget();
+                let (mode, counted) = match restart {
+                    RestartMode::Stop => (0, 0),
+                    RestartMode::Restart => (1, 0),
+                    RestartMode::Limited { .. } => (2, u64::from(restarts) | u64::from(window_ms) << 32),
+                    RestartMode::Escalate { .. } => (3, 0),
+                };
+                let mode = mode | u64::from(parent) << 32;
+                word.words = [u64::from(tag), dense, count, u64::from(actors_per_shard), mode, counted, 0];
             }
             Control::RemoveSet { set } => word.set = set.0,
             Control::Assign { shard, epoch, worker } => {
@@ -272,11 +363,7 @@ impl Control {
                 },
                 shards: Some(first).filter(|shards| (1..=SHARDS_MAX).contains(shards))?,
                 actors_per_shard: u32::try_from(word.words[3]).ok()?,
-                restart: match word.words[4] {
-                    0 => RestartMode::Stop,
-                    1 => RestartMode::Restart,
-                    _ => return None,
-                },
+                restart: restart_of(word)?,
             },
             ControlOp::RemoveSet => Control::RemoveSet { set: set_of(word)? },
             ControlOp::Assign => {
@@ -300,6 +387,20 @@ impl Control {
     }
 }
 
+fn restart_of(word: &ControlWord) -> Option<RestartMode> {
+    let halves = |word: u64| (word as u32, (word >> 32) as u32);
+    let ((mode, parent), (restarts, window_ms)) = (halves(word.words[4]), halves(word.words[5]));
+    Some(match mode {
+        0 => RestartMode::Stop,
+        1 => RestartMode::Restart,
+        2 if (1..=RESTARTS_MAX).contains(&restarts) && window_ms > 0 => {
+            RestartMode::Limited { restarts, window_ms, parent }
+        }
+        3 if parent != 0 => RestartMode::Escalate { parent },
+        _ => return None,
+    })
+}
+
 fn set_of(word: &ControlWord) -> Option<SetId> {
     (word.set != SetId::NONE.0 && word.set != SetId::CLIENT.0).then_some(SetId(word.set))
 }
@@ -316,7 +417,7 @@ fn worker_of(index: u16) -> Option<WorkerIndex> {
 mod tests {
     use super::*;
 
-    fn all() -> [Control; 13] {
+    fn all() -> [Control; 16] {
         let shard = ShardId::new(SetId(3), ShardIndex(9));
         let add = |keys, type_index, restart| Control::AddSet {
             set: SetId(3),
@@ -330,6 +431,9 @@ mod tests {
         [
             add(KeySpace::Hashed, None, RestartMode::Stop),
             add(KeySpace::Dense { count: u64::MAX }, Some(4), RestartMode::Restart),
+            add(KeySpace::Hashed, Some(4), RestartMode::Limited { restarts: 3, window_ms: 60_000, parent: 0 }),
+            add(KeySpace::Hashed, None, RestartMode::Limited { restarts: 65_535, window_ms: u32::MAX, parent: 9 }),
+            add(KeySpace::Hashed, Some(4), RestartMode::Escalate { parent: u32::MAX }),
             Control::RemoveSet { set: SetId(3) },
             Control::Assign { shard, epoch: Epoch(u64::MAX), worker: WorkerIndex(5) },
             Control::Release { shard, epoch: Epoch(2) },
@@ -371,10 +475,60 @@ mod tests {
         damaged(0, |word| word.words[1] = 2);
         damaged(0, |word| word.words[2] = 1);
         damaged(0, |word| word.words[4] = 2);
+        damaged(0, |word| word.words[4] = 4);
+        damaged(0, |word| word.words[4] = 1 << 32);
+        damaged(0, |word| word.words[5] = 1);
         damaged(1, |word| word.words[2] = 0);
-        damaged(3, |word| word.small[0] = SHARDS_MAX);
-        damaged(3, |word| word.small[1] = WORKERS_MAX);
-        damaged(5, |word| word.small[1] = WORKERS_MAX);
+        damaged(2, |word| word.words[5] = 3);
+        damaged(2, |word| word.words[5] = 60_000 << 32);
+        damaged(2, |word| word.words[5] = 60_000 << 32 | 65_536);
+        damaged(4, |word| word.words[4] = 3);
+        damaged(6, |word| word.small[0] = SHARDS_MAX);
+        damaged(6, |word| word.small[1] = WORKERS_MAX);
+        damaged(8, |word| word.small[1] = WORKERS_MAX);
+    }
+
+    #[test]
+    fn every_policy_survives_its_numbers_and_any_numbers_are_a_policy() {
+        for control in all() {
+            if let Control::AddSet { restart, .. } = control {
+                assert_eq!(restart.budget().mode(), restart);
+            }
+        }
+        for (restarts, window_ms, parent) in
+            [(0, 7, 0), (RESTARTS_MAX + 1, 0, 0), (u32::MAX - 1, 0, 9), (u32::MAX, 1, 1)]
+        {
+            let restart = RestartBudget { restarts, window_ms, parent }.mode();
+            let Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, .. } = all()[0] else {
+                panic!("the first adds a set");
+            };
+            let _ = Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart }.encode();
+        }
+    }
+
+    #[test]
+    fn a_window_admits_its_restarts_and_the_next_begins_with_the_first_after_its_end() {
+        let budget = RestartMode::Limited { restarts: 2, window_ms: 100, parent: 0 }.budget();
+        let mut window = 0;
+        let taken: std::vec::Vec<bool> = [1_000, 1_000, 1_000, 1_099, 1_100, 1_199, 1_199, 1_201]
+            .map(|ms| budget.take(&mut window, Hlc(ms << COUNTER_BITS | 7)))
+            .into();
+        assert_eq!(taken, [true, true, false, false, true, true, false, true]);
+        for (mode, restarts) in
+            [(RestartMode::Stop, false), (RestartMode::Escalate { parent: 1 }, false), (RestartMode::Restart, true)]
+        {
+            let mut window = 0;
+            assert!((0..9).all(|ms| mode.budget().take(&mut window, Hlc(ms)) == restarts) && window == 0);
+        }
+    }
+
+    #[test]
+    fn a_full_window_keeps_its_beginning() {
+        let budget = RestartMode::Limited { restarts: RESTARTS_MAX, window_ms: 1, parent: 0 }.budget();
+        let mut window = 0;
+        let stamp = Hlc(5 << COUNTER_BITS);
+        assert!((0..RESTARTS_MAX).all(|_| budget.take(&mut window, stamp)) && !budget.take(&mut window, stamp));
+        assert_eq!(window, 5 << COUNTER_BITS | u64::from(RESTARTS_MAX));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! | 16 | 8 | `hlc` | stamp of the sending (C6); (from, hlc) names the message |
 //! | 24 | 2 | `to_set` | |
 //! | 26 | 2 | `from_set` | |
-//! | 28 | 2 | `kind` | which message, unique within the actor type; never 0 for a message |
+//! | 28 | 2 | `kind` | which message, unique within the actor type; 0 ([`KIND_CHILD_FAILED`]) is none of any type |
 //! | 30 | 2 | `bits` | 6 bits payload length, 4 bits following slots (0 now), 6 flags |
 //! | 32 | 32 | `payload` | |
 //!
@@ -51,6 +51,10 @@ pub const SLOTS_SHIFT: u32 = 6;
 pub const SLOTS_MASK: u16 = 0xF;
 /// Where the flags begin in `bits`; they reach to its end.
 pub const FLAGS_SHIFT: u32 = 10;
+
+/// The kind of an escalation: the sender has failed, and the target is to fail, too. No message of an actor type has it, and no client
+/// may send it; otherwise it is a message like others.
+pub const KIND_CHILD_FAILED: u16 = 0;
 
 const _: () = assert!(LEN_MASK as usize >= PAYLOAD_BYTES_MAX && LEN_MASK >> SLOTS_SHIFT == 0);
 const _: () = assert!(SLOTS_MASK << SLOTS_SHIFT >> FLAGS_SHIFT == 0 && Flags::SPARE.0 << FLAGS_SHIFT == 1 << 15);
@@ -208,6 +212,29 @@ impl Envelope {
             return Err(EnvelopeError::ClientTarget { set: self.to_set, kind: self.kind });
         }
         Ok(())
+    }
+
+    /// What an actor that failed at `hlc - 1` tells the actor of the same key in its parent set.
+    #[must_use]
+    pub const fn child_failed(child: ActorId, hlc: Hlc, trace: bool) -> Self {
+        let flags = if trace { Flags::TRACE } else { Flags::NONE };
+        Envelope {
+            to_key: child.key,
+            from_key: child.key,
+            hlc: hlc.0,
+            to_set: SetId::NONE.0,
+            from_set: child.set.0,
+            kind: KIND_CHILD_FAILED,
+            bits: flags.0 << FLAGS_SHIFT,
+            payload: [0; PAYLOAD_BYTES_MAX],
+        }
+    }
+
+    /// Whether this tells the target to fail because its child has.
+    #[must_use]
+    #[inline]
+    pub const fn is_child_failed(&self) -> bool {
+        self.kind == KIND_CHILD_FAILED && !self.from_client() && self.payload_len() == 0
     }
 
     /// Bytes of payload, 0 to 32 in a checked envelope.

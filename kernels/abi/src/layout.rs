@@ -9,7 +9,7 @@ use core::mem::{align_of, offset_of, size_of};
 
 use crate::answer::VerdictBody;
 use crate::control::{ControlOp, ControlWord, TARGET_EGRESS, TARGET_NONE, TYPE_NONE};
-use crate::envelope::{Envelope, FLAGS_SHIFT, Flags, LEN_MASK, SLOTS_MASK, SLOTS_SHIFT};
+use crate::envelope::{Envelope, FLAGS_SHIFT, Flags, KIND_CHILD_FAILED, LEN_MASK, SLOTS_MASK, SLOTS_SHIFT};
 use crate::hash::{MIX64_FIRST, MIX64_SECOND, MIX64_SHIFT};
 use crate::hlc::COUNTER_BITS;
 use crate::ids::{SetId, ShardId, ShardIndex};
@@ -178,6 +178,8 @@ const LIMITS: &[Constant<'static>] = limit_constants![
     LEASE_GRACE_MS,
     OVERLOAD_AFTER_MS,
     TIMER_DELAY_MS_MAX,
+    RESTARTS_MAX,
+    RESTARTS_UNLIMITED,
     LINE_BYTES,
 ];
 
@@ -192,6 +194,7 @@ const WORDS: &[Constant<'static>] = constants![
     FLAG_CONTROL = Flags::CONTROL.bits(),
     FLAG_TRACE = Flags::TRACE.bits(),
     FLAG_SPARE = Flags::SPARE.bits(),
+    KIND_CHILD_FAILED = KIND_CHILD_FAILED,
     SET_NONE = SetId::NONE.0,
     SET_CLIENT = SetId::CLIENT.0,
     HLC_COUNTER_BITS = COUNTER_BITS,
@@ -250,6 +253,7 @@ pub const LAYOUT: Layout<'static> = Layout {
             activations: u64,
             failures: u64,
             restarts: u64,
+            escalations: u64,
             overload_rounds: u64,
             batches: u64,
             busy_ns: u64,

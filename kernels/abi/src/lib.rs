@@ -14,6 +14,7 @@
 //! | [`ring`] | the bounded single-producer single-consumer queue | C3, C9 |
 //! | [`control`], [`status`] | what the host tells a device, what a device answers | C2, C9 |
 //! | [`reason`] | the closed lists of why a message was not handled | C4, C7 |
+//! | [`random`] | what actors draw | |
 //! | [`limits`] | every bound, with the proof between them | C9 |
 //! | [`mutants`] | deliberate bugs for the simulator; none without a feature that nobody turns on by default | |
 //! | [`layout`], [`header`] | all of this as one table, its hash, and the C header made from it | |
@@ -35,13 +36,14 @@ pub mod keyspace;
 pub mod layout;
 pub mod limits;
 pub mod mutants;
+pub mod random;
 pub mod reason;
 pub mod ring;
 pub mod status;
 mod sync;
 
 pub use answer::VerdictBody;
-pub use control::{Control, ControlWord, RestartMode, RouteTarget};
+pub use control::{Control, ControlWord, RestartBudget, RestartMode, RouteTarget};
 pub use envelope::{Envelope, Flags};
 pub use hlc::{Hlc, HlcClock, HlcError};
 pub use ids::{
@@ -49,6 +51,7 @@ pub use ids::{
 };
 pub use keyspace::KeySpace;
 pub use layout::LAYOUT_HASH;
+pub use random::Draws;
 pub use reason::{DeadReason, LostReason, Verdict};
 pub use ring::{Consumer, Producer, RingMemory};
 pub use status::{Status, StatusWord, WorkerCounters};

@@ -33,6 +33,10 @@ pub const LEASE_GRACE_MS: u64 = 250;
 pub const OVERLOAD_AFTER_MS: u64 = 100;
 /// The longest delay of a timer: 24 days. A longer one fails the actor.
 pub const TIMER_DELAY_MS_MAX: u32 = 1 << 31;
+/// Restarts of one actor in one window that a set may allow. A document that asks for more is refused.
+pub const RESTARTS_MAX: u32 = 65_535;
+/// What stands for restarts without a limit.
+pub const RESTARTS_UNLIMITED: u32 = u32::MAX;
 /// Bytes that two writers keep apart.
 pub const LINE_BYTES: usize = 128;
 

@@ -50,7 +50,7 @@ closed_list! {
         NoSuchKey = 1, "no_such_key";
         /// The target has no handler of this kind, or the payload has another length.
         BadMessage = 2, "bad_message";
-        /// The actor has failed and its set does not restart it.
+        /// The actor has failed before and stays so.
         ActorFailed = 3, "actor_failed";
         /// The handling of this very message failed.
         HandlerFailed = 4, "handler_failed";

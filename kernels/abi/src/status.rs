@@ -253,6 +253,8 @@ pub struct WorkerCounters {
     pub failures: u64,
     /// Failed actors that were restarted.
     pub restarts: u64,
+    /// Failures told to the actor of the same key in the parent set; each of them is a message sent.
+    pub escalations: u64,
     /// Rounds in which the worker was in overload: it consumed inputs without running them.
     pub overload_rounds: u64,
     /// Rounds that handled at least one message.

@@ -3,8 +3,10 @@
 //! C4: `reply` answers the ask that is being handled. C6: a handler's k-th send is stamped with the stamp of the handling
 //! plus k, so that a replay makes the same stamps. C9: sends are counted against the type's `max_sends`.
 
+use std::cell::Cell;
+
 use ringfleet_abi::limits::{MAX_SENDS_DEFAULT, TIMER_DELAY_MS_MAX};
-use ringfleet_abi::{ActorId, ActorKey, Envelope, Flags, Hlc, SetId};
+use ringfleet_abi::{ActorId, ActorKey, Draws, Envelope, Flags, Hlc, SetId};
 
 use crate::actor::{ActorRef, Handles};
 use crate::fault::Fault;
@@ -18,18 +20,20 @@ pub struct Ctx<'a> {
     incoming: &'a Envelope,
     hlc: Hlc,
     sends: &'a mut SendBuffer,
+    /// A cell, so that a number can be drawn within the arguments of a send.
+    draws: &'a Cell<Draws>,
     max_sends: usize,
     stopped: bool,
 }
 
 impl<'a> Ctx<'a> {
     /// For devices: the handling of `incoming` by `me`, stamped `hlc`. What `sends` held is forgotten; after a handler has
-    /// returned `Ok` it holds what the handler sent.
+    /// returned `Ok` it holds what the handler sent. `draws` are those of the actor, kept from one handling to the next.
     #[must_use]
     #[inline]
-    pub fn new(me: ActorId, incoming: &'a Envelope, hlc: Hlc, sends: &'a mut SendBuffer) -> Self {
+    pub fn new(me: ActorId, incoming: &'a Envelope, hlc: Hlc, sends: &'a mut SendBuffer, draws: &'a mut Draws) -> Self {
         sends.clear();
-        Self { me, incoming, hlc, sends, max_sends: MAX_SENDS_DEFAULT, stopped: false }
+        Self { me, incoming, hlc, sends, draws: Cell::from_mut(draws), max_sends: MAX_SENDS_DEFAULT, stopped: false }
     }
 
     /// For devices: whether the handler has called [`Ctx::stop`].
@@ -97,6 +101,30 @@ impl<'a> Ctx<'a> {
     #[inline]
     pub fn now(&self) -> Hlc {
         self.hlc
+    }
+
+    /// A random number, each of 2^64 equally likely, the same on every device: the next of this actor's own sequence, which follows from
+    /// the name of its set and its key. A restart goes on with the sequence; an actor that stops, or that is lost with its state, begins
+    /// it again. Nothing secret may depend on it.
+    #[must_use]
+    #[inline]
+    pub fn random(&self) -> u64 {
+        let mut draws = self.draws.get();
+        let number = draws.random(self.me.key);
+        self.draws.set(draws);
+        number
+    }
+
+    /// A random number below `bound`, as [`Ctx::random`]; all are equally likely, to one part in 2^64.
+    ///
+    /// # Errors
+    /// [`Fault::DivideByZero`] fails the handling if `bound` is 0.
+    #[inline]
+    pub fn random_below(&self, bound: u64) -> Result<u64, Fault> {
+        let mut draws = self.draws.get();
+        let number = draws.random_below(self.me.key, bound).ok_or(Fault::DivideByZero);
+        self.draws.set(draws);
+        number
     }
 
     /// Fails the actor with a code of its own. In the text of a handler this ends the handling at once.

@@ -24,11 +24,13 @@ pub enum Fault {
     TimerFull,
     /// `ctx.fail(code)`.
     User(u16),
+    /// An actor of a set whose failures go to this one has failed for good.
+    ChildFailed,
 }
 
 impl Fault {
-    /// All of them, in the order of their classes; the last with code 0.
-    pub const ALL: [Fault; 9] = [
+    /// All of them, in the order of their classes; the user's with code 0.
+    pub const ALL: [Fault; 10] = [
         Fault::BadMessage,
         Fault::Overflow,
         Fault::DivideByZero,
@@ -38,9 +40,10 @@ impl Fault {
         Fault::DelayTooLong,
         Fault::TimerFull,
         Fault::User(0),
+        Fault::ChildFailed,
     ];
 
-    /// The code that crosses boundaries: the class (1 to 9) in the lower 16 bits, the user's code in the upper.
+    /// The code that crosses boundaries: the class (1 to 10) in the lower 16 bits, the user's code in the upper.
     #[must_use]
     pub const fn code(self) -> u32 {
         match self {
@@ -53,6 +56,7 @@ impl Fault {
             Fault::DelayTooLong => 7,
             Fault::TimerFull => 8,
             Fault::User(code) => 9 | (code as u32) << 16,
+            Fault::ChildFailed => 10,
         }
     }
 
@@ -68,6 +72,7 @@ impl Fault {
             6 => Fault::OutOfFuel,
             7 => Fault::DelayTooLong,
             8 => Fault::TimerFull,
+            10 => Fault::ChildFailed,
             _ if code & 0xFFFF == 9 => Fault::User((code >> 16) as u16),
             _ => return None,
         })
@@ -86,6 +91,7 @@ impl Fault {
             Fault::DelayTooLong => "delay_too_long",
             Fault::TimerFull => "timer_full",
             Fault::User(_) => "user",
+            Fault::ChildFailed => "child_failed",
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringfleet_abi::hash::fnv1a32;
-use ringfleet_abi::{ActorId, ActorKey, Envelope, Flags, Hlc, SessionId, SetId};
+use ringfleet_abi::{ActorId, ActorKey, Draws, Envelope, Flags, Hlc, SessionId, SetId};
 use ringfleet_ir::Program;
 use ringfleet_ir::interp::{Machine, Sent};
 
@@ -90,12 +90,14 @@ pub fn tell<M: Message>(to: ActorId, message: &M) -> Envelope {
     message.to_envelope(ActorId::client(CLIENT, 0), to, Flags::NONE)
 }
 
-/// Lets one actor handle `envelopes` in order. The handling of the n-th (from 0) is stamped `n + 1` milliseconds.
+/// Lets one actor of the set that is named like its type handle `envelopes` in order. The handling of the n-th (from 0) is stamped `n + 1` milliseconds.
 pub fn drive(ty: &TypeDescriptor, state: &mut [u8], envelopes: &[Envelope]) -> Effects {
     let mut effects = Effects::default();
     let mut sends = SendBuffer::new();
+    let mut draws = Draws::new(fnv1a32(ty.name.as_bytes()));
     for (at, envelope) in envelopes.iter().enumerate() {
-        let mut ctx = Ctx::new(envelope.to(), envelope, Hlc::from_wall_ms(at as u64 + 1), &mut sends);
+        let hlc = Hlc::from_wall_ms(at as u64 + 1);
+        let mut ctx = Ctx::new(envelope.to(), envelope, hlc, &mut sends, &mut draws);
         let outcome = (ty.handle)(state, envelope, &mut ctx);
         let stopped = ctx.stopped();
         match outcome {
@@ -127,9 +129,10 @@ pub fn drive_program(
     envelopes: &[Envelope],
 ) -> Result<Effects, ringfleet_ir::Error> {
     let machine = Machine::new(program, FUEL_PER_MESSAGE)?;
+    let mut draws = Draws::new(fnv1a32(program.name.as_bytes()));
     let mut effects = Effects::default();
     for (at, envelope) in envelopes.iter().enumerate() {
-        match machine.handle(state, envelope, Hlc::from_wall_ms(at as u64 + 1).0) {
+        match machine.handle(state, envelope, Hlc::from_wall_ms(at as u64 + 1).0, &mut draws) {
             Ok(did) => {
                 effects.handled += 1;
                 effects.sends.extend(did.sends.into_iter().map(|(sent, envelope)| (target(sent), envelope)));
@@ -164,7 +167,7 @@ fn target(sent: Sent) -> Target {
 pub struct Town {
     types: TypeRegistry,
     sets: BTreeMap<u32, (SetId, &'static TypeDescriptor)>,
-    actors: BTreeMap<(u16, ActorKey), StateSlot>,
+    actors: BTreeMap<(u16, ActorKey), (StateSlot, Draws)>,
     queue: VecDeque<Envelope>,
     timers: BTreeMap<(u64, u64), Envelope>,
     replies: Vec<Envelope>,
@@ -227,7 +230,7 @@ impl Town {
     #[must_use]
     pub fn state<A: Behaviour>(&self, key: ActorKey) -> Option<A> {
         let (set, _) = self.sets.get(&fnv1a32(A::NAME.as_bytes()))?;
-        Some(self.actors.get(&(set.0, key))?.read())
+        Some(self.actors.get(&(set.0, key))?.0.read())
     }
 
     /// How many actors were activated.
@@ -267,7 +270,7 @@ impl Town {
 
     fn handle(&mut self, envelope: &Envelope) {
         let to = envelope.to();
-        let Some((_, ty)) = self.sets.values().find(|(set, _)| *set == to.set) else {
+        let Some((tag, (_, ty))) = self.sets.iter().find(|(_, (set, _))| *set == to.set) else {
             self.astray += 1;
             return;
         };
@@ -275,8 +278,9 @@ impl Town {
             self.dead_lettered += 1;
             return;
         }
-        let slot = self.actors.entry((to.set.0, to.key)).or_insert_with(|| StateSlot::new(ty));
-        let mut ctx = Ctx::new(to, envelope, Hlc::from_wall_ms(self.now_ms), &mut self.sends);
+        let new = || (StateSlot::new(ty), Draws::new(*tag));
+        let (slot, draws) = self.actors.entry((to.set.0, to.key)).or_insert_with(new);
+        let mut ctx = Ctx::new(to, envelope, Hlc::from_wall_ms(self.now_ms), &mut self.sends, draws);
         let outcome = (ty.handle)(slot.bytes_mut(), envelope, &mut ctx);
         let stopped = ctx.stopped();
         if let Err(fault) = outcome {

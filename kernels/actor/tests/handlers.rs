@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 #![allow(missing_docs)]
 
+use ringfleet_abi::Draws;
 use ringfleet_actor::prelude::*;
 use ringfleet_actor::testing::{self, Effects, StateSlot, drive};
 use ringfleet_actor::{
@@ -338,11 +339,11 @@ fn the_trace_flag_goes_on_with_what_a_traced_message_causes() {
 
 #[test]
 fn a_send_buffer_is_forgotten_by_the_next_handling() {
-    let mut sends = SendBuffer::new();
+    let (mut sends, mut draws) = (SendBuffer::new(), Draws::default());
     let mut state = StateSlot::new(Fanout::DESCRIPTOR);
     for count in [3, 1] {
         let envelope = testing::tell(ME, &Fan { count, delay_ms: 0 });
-        let mut ctx = Ctx::new(ME, &envelope, Hlc::from_wall_ms(1), &mut sends);
+        let mut ctx = Ctx::new(ME, &envelope, Hlc::from_wall_ms(1), &mut sends, &mut draws);
         (Fanout::DESCRIPTOR.handle)(state.bytes_mut(), &envelope, &mut ctx).expect("within the bound");
     }
     assert_eq!(sends.len(), 1);

@@ -24,6 +24,8 @@ pub struct DeviceCode {
     pub state_bytes: u32,
     /// The most messages that one handling sends.
     pub max_sends: u32,
+    /// Whether handlers draw random numbers.
+    pub draws: bool,
     /// The text.
     pub text: String,
 }
@@ -36,7 +38,15 @@ pub fn device_code(program: &Program) -> Result<DeviceCode, Error> {
     let mut emit = Emit { program, out: String::new(), depth: 0, user: 0, implied: 0, fresh: true };
     emit.all()?;
     let state_bytes = (program.initial.len() as u32).next_multiple_of(16).max(16);
-    Ok(DeviceCode { name: program.name.clone(), state_bytes, max_sends: program.max_sends, text: emit.out })
+    let (name, max_sends, draws) = (program.name.clone(), program.max_sends, draws(program));
+    Ok(DeviceCode { name, state_bytes, max_sends, draws, text: emit.out })
+}
+
+fn draws(program: &Program) -> bool {
+    let is_draw = |kind: &StmtKind| {
+        matches!(kind, StmtKind::Set { value: Value::Ctx(CtxValue::Random) | Value::RandomBelow(_), .. })
+    };
+    program.functions.iter().flat_map(|function| function.blocks.iter().flatten()).any(|stmt| is_draw(&stmt.kind))
 }
 
 struct Emit<'a> {
@@ -552,6 +562,10 @@ impl Emit<'_> {
             Value::Inner(value) => format!("{to} = {}.value;", operand(value)),
             Value::Ctx(CtxValue::Key) => format!("{to} = rf_ctx.key();"),
             Value::Ctx(CtxValue::Now) => format!("{to} = rf_ctx.now();"),
+            Value::Ctx(CtxValue::Random) => format!("{to} = rf_ctx.random();"),
+            Value::RandomBelow(bound) => {
+                format!("if (const u32 rf = rf_ctx.random_below({}, {to})) return rf;", operand(bound))
+            }
             Value::Ctx(CtxValue::SenderSet) => format!("{to} = rf_ctx.message.from_set;"),
             Value::Ctx(CtxValue::SenderKey) => format!("{to} = rf_ctx.message.from_key;"),
         }
@@ -644,7 +658,9 @@ fn visit_consts(function: &Function, run: &mut dyn FnMut(u32)) {
     for stmt in function.blocks.iter().flatten() {
         match &stmt.kind {
             StmtKind::Set { value: Value::Use(value) | Value::Repeat(value), .. } => operand(value),
-            StmtKind::Set { value: Value::IsSome(value) | Value::Inner(value), .. } => operand(value),
+            StmtKind::Set { value: Value::IsSome(value) | Value::Inner(value) | Value::RandomBelow(value), .. } => {
+                operand(value);
+            }
             StmtKind::Set { value: Value::Op(_, values), .. } => values.iter().for_each(&mut operand),
             StmtKind::Set { value: Value::Aggregate(values) | Value::Array(values), .. } => {
                 values.iter().for_each(&mut operand);

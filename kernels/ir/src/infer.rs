@@ -581,6 +581,7 @@ impl Infer<'_> {
             (CtxCall::Reply, Some(message)) => vec![Ty::Ref(Box::new(message))],
             (CtxCall::After, Some(message)) => vec![Ty::Int(Int::U32), Ty::Ref(Box::new(message))],
             (CtxCall::Fail, _) => vec![Ty::Int(Int::U16)],
+            (CtxCall::RandomBelow, _) => vec![Ty::Int(Int::U64)],
             (CtxCall::Tell | CtxCall::Reply | CtxCall::After, None) => return self.wrong("a send without message"),
             _ => Vec::new(),
         };
@@ -592,7 +593,7 @@ impl Infer<'_> {
         }
         Ok(match call {
             CtxCall::Sender => Ty::Struct(ACTOR_ID),
-            CtxCall::Key => Ty::Int(Int::U64),
+            CtxCall::Key | CtxCall::Random | CtxCall::RandomBelow => Ty::Int(Int::U64),
             CtxCall::Now => Ty::Struct(HLC),
             CtxCall::Fail => Ty::Never,
             _ => Ty::Unit,

@@ -4,7 +4,7 @@
 //! the offset of what it refers to.
 
 use ringfleet_abi::limits::TIMER_DELAY_MS_MAX;
-use ringfleet_abi::{Envelope, Flags, SetId};
+use ringfleet_abi::{Draws, Envelope, Flags, SetId};
 
 use crate::Error;
 use crate::fault;
@@ -60,6 +60,7 @@ struct Run<'a> {
     memory: Vec<u8>,
     incoming: &'a Envelope,
     hlc: u64,
+    draws: &'a mut Draws,
     fuel: u32,
     effects: Effects,
 }
@@ -90,11 +91,12 @@ impl<'a> Machine<'a> {
         Ok(Self { program, frames, fuel })
     }
 
-    /// Handles one message. On a fault the state is half changed; on [`fault::BAD_MESSAGE`] it is as it was.
+    /// Handles one message. On a fault the state is half changed; on [`fault::BAD_MESSAGE`] it is as it was. `draws` are those of the
+    /// actor, kept from one handling to the next.
     ///
     /// # Errors
     /// The code of a fault.
-    pub fn handle(&self, state: &mut [u8], incoming: &Envelope, hlc: u64) -> Result<Effects, u32> {
+    pub fn handle(&self, state: &mut [u8], incoming: &Envelope, hlc: u64, draws: &mut Draws) -> Result<Effects, u32> {
         let handler = self
             .program
             .handlers
@@ -108,7 +110,8 @@ impl<'a> Machine<'a> {
         let state_bytes = self.program.initial.len();
         let mut memory = state[..state_bytes].to_vec();
         memory.extend_from_slice(&incoming.payload[..bytes]);
-        let mut run = Run { machine: self, memory, incoming, hlc, fuel: self.fuel, effects: Effects::default() };
+        let effects = Effects::default();
+        let mut run = Run { machine: self, memory, incoming, hlc, draws, fuel: self.fuel, effects };
         let outcome = run.call(handler.function, vec![0, state_bytes]);
         state[..state_bytes].copy_from_slice(&run.memory[..state_bytes]);
         run.effects.burnt = self.fuel - run.fuel;
@@ -355,7 +358,7 @@ impl Run<'_> {
         Ok((at, ty))
     }
 
-    fn value(&self, frame: &Frame<'_>, value: &Value, to: TypeId) -> Result<Vec<u8>, u32> {
+    fn value(&mut self, frame: &Frame<'_>, value: &Value, to: TypeId) -> Result<Vec<u8>, u32> {
         let number = |value: u128, bytes: usize| value.to_le_bytes()[..bytes].to_vec();
         Ok(match value {
             Value::Use(operand) => self.read(frame, *operand),
@@ -375,6 +378,12 @@ impl Run<'_> {
             Value::Inner(operand) => self.read(frame, *operand)[1..].to_vec(),
             Value::Ctx(CtxValue::Key) => number(self.incoming.to_key.into(), 8),
             Value::Ctx(CtxValue::Now) => number(self.hlc.into(), 8),
+            Value::Ctx(CtxValue::Random) => number(self.draws.random(self.incoming.to_key).into(), 8),
+            Value::RandomBelow(bound) => {
+                let bound = self.bits(frame, *bound) as u64;
+                let below = self.draws.random_below(self.incoming.to_key, bound).ok_or(fault::DIVIDE_BY_ZERO)?;
+                number(below.into(), 8)
+            }
             Value::Ctx(CtxValue::SenderKey) => number(self.incoming.from_key.into(), 8),
             Value::Ctx(CtxValue::SenderSet) => number(self.incoming.from_set.into(), 2),
         })

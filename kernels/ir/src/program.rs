@@ -302,6 +302,8 @@ pub enum Value {
     Inner(Operand),
     /// Something of the handling.
     Ctx(CtxValue),
+    /// `u64`: the actor's next random number below this `u64`, which is not 0.
+    RandomBelow(Operand),
 }
 
 /// What a handling knows.
@@ -315,6 +317,8 @@ pub enum CtxValue {
     SenderSet,
     /// `u64`: the key of the sender.
     SenderKey,
+    /// `u64`: the actor's next random number.
+    Random,
 }
 
 /// Arithmetic that has results outside its type.

@@ -275,6 +275,10 @@ pub enum CtxCall {
     Stop,
     /// `ctx.fail(code)`
     Fail,
+    /// `ctx.random()`
+    Random,
+    /// `ctx.random_below(bound)`
+    RandomBelow,
 }
 
 /// What an expression is.

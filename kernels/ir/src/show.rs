@@ -204,6 +204,8 @@ impl Show<'_> {
             Value::Inner(value) => format!("inner({})", operand(value)),
             Value::Ctx(CtxValue::Key) => "ctx.key".to_owned(),
             Value::Ctx(CtxValue::Now) => "ctx.now".to_owned(),
+            Value::Ctx(CtxValue::Random) => "ctx.random".to_owned(),
+            Value::RandomBelow(bound) => format!("ctx.random_below({})", operand(bound)),
             Value::Ctx(CtxValue::SenderSet) => "ctx.sender.set".to_owned(),
             Value::Ctx(CtxValue::SenderKey) => "ctx.sender.key".to_owned(),
         }

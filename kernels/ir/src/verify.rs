@@ -555,7 +555,11 @@ impl<'a> Check<'a> {
                 let ty = self.operand(*operand, set)?;
                 matches!(self.program.types[ty as usize], Type::Option(inner) if inner == to)
             }
-            Value::Ctx(CtxValue::Key | CtxValue::Now | CtxValue::SenderKey) => {
+            Value::Ctx(CtxValue::Key | CtxValue::Now | CtxValue::SenderKey | CtxValue::Random) => {
+                self.scalar(to) == Some(Scalar::Int(Int::U64))
+            }
+            Value::RandomBelow(bound) => {
+                self.scalar_is(*bound, Scalar::Int(Int::U64), set)?;
                 self.scalar(to) == Some(Scalar::Int(Int::U64))
             }
             Value::Ctx(CtxValue::SenderSet) => self.scalar(to) == Some(Scalar::Int(Int::U16)),

@@ -245,8 +245,10 @@ pub enum AssignOp {
 pub enum CtxCall {
     /// May fail the handling: `tell`, `reply`, `after`.
     Send,
-    /// `sender`, `key`, `now`, `stop`
+    /// `sender`, `key`, `now`, `stop`, `random`
     Plain,
+    /// May fail the handling, and is no send: `random_below`.
+    Bounded,
     /// `fail`: ends the handling.
     Fail,
 }

@@ -500,11 +500,14 @@ impl Lowering<'_> {
             "reply" => (CtxCall::Send, 1),
             "after" => (CtxCall::Send, 2),
             "fail" => (CtxCall::Fail, 1),
-            "sender" | "key" | "now" | "stop" => (CtxCall::Plain, 0),
+            "sender" | "key" | "now" | "stop" | "random" => (CtxCall::Plain, 0),
+            "random_below" => (CtxCall::Bounded, 1),
             _ => {
                 return refuse(
                     &name,
-                    format!("`Ctx` has no `{name}`: there are tell, reply, after, sender, key, now, fail and stop"),
+                    format!(
+                        "`Ctx` has no `{name}`: there are tell, reply, after, sender, key, now, random, random_below, fail and stop"
+                    ),
                 );
             }
         };

@@ -158,7 +158,7 @@ impl Native {
             ExprKind::Ctx { ctx, call, name, args, .. } => {
                 let args = self.values(args);
                 match call {
-                    CtxCall::Send => quote!(#ctx.#name(#(#args),*)?),
+                    CtxCall::Send | CtxCall::Bounded => quote!(#ctx.#name(#(#args),*)?),
                     CtxCall::Plain => quote!(#ctx.#name(#(#args),*)),
                     CtxCall::Fail => quote!(return ::core::result::Result::Err(#ctx.#name(#(#args),*))),
                 }

@@ -565,6 +565,8 @@ fn ctx_call(name: &Ident) -> Result<raw::CtxCall> {
         "now" => raw::CtxCall::Now,
         "stop" => raw::CtxCall::Stop,
         "fail" => raw::CtxCall::Fail,
+        "random" => raw::CtxCall::Random,
+        "random_below" => raw::CtxCall::RandomBelow,
         _ => return Err(Error::new_spanned(name, "`Ctx` has no such call")),
     })
 }

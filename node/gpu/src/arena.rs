@@ -1,7 +1,7 @@
 //! Memory of the actors of one set in one worker: blocks of slots, carved from regions that grow.
 //!
 //! ```text
-//!   block:  | header x n (16 bytes each) | generation x n (8) | pad to 64 | state x n (stride) |
+//!   block:  | header x n (16 bytes each) | keep x n (32) | pad to 64 | state x n (stride) |
 //! ```
 //!
 //! Headers and states lie apart on purpose: a state of 64 bytes then fills exactly one line of the cache, and four
@@ -13,8 +13,8 @@
 
 use std::{collections::BTreeMap, io, ptr, ptr::NonNull};
 
-use ringfleet_abi::ActorKey;
 use ringfleet_abi::limits::{ENVELOPE_BYTES, STATE_ALIGN};
+use ringfleet_abi::{ActorKey, Draws};
 
 use crate::memory::Region;
 
@@ -69,11 +69,23 @@ impl Header {
     }
 }
 
+/// What a worker seldom needs of an actor.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub(crate) struct Keep {
+    /// Which activation or restart this is: what its timers belong to.
+    pub(crate) generation: u64,
+    /// Its restarts, see [`ringfleet_abi::RestartBudget::take`].
+    pub(crate) window: u64,
+    /// Its random numbers.
+    pub(crate) draws: Draws,
+}
+
 /// Where an actor lies. Valid as long as its shard is resident; only the shard's worker follows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SlotRef {
     pub(crate) header: NonNull<Header>,
-    pub(crate) generation: NonNull<u64>,
+    pub(crate) keep: NonNull<Keep>,
     pub(crate) state: NonNull<u8>,
 }
 
@@ -82,7 +94,7 @@ pub(crate) struct SlotRef {
 pub(crate) struct SlotLayout {
     shift: u32,
     stride: usize,
-    generations_at: usize,
+    keeps_at: usize,
     states_at: usize,
     block_bytes: usize,
 }
@@ -91,13 +103,13 @@ impl SlotLayout {
     /// The layout for states of this many bytes.
     pub(crate) fn new(state_bytes: usize) -> Self {
         let stride = state_bytes.next_multiple_of(STATE_ALIGN);
-        let per_slot = stride + size_of::<Header>() + size_of::<u64>();
+        let per_slot = stride + size_of::<Header>() + size_of::<Keep>();
         let shift = (BLOCK_BYTES / per_slot).max(1).ilog2();
         let slots = 1usize << shift;
-        let generations_at = slots * size_of::<Header>();
-        let states_at = (generations_at + slots * size_of::<u64>()).next_multiple_of(ENVELOPE_BYTES);
+        let keeps_at = slots * size_of::<Header>();
+        let states_at = (keeps_at + slots * size_of::<Keep>()).next_multiple_of(ENVELOPE_BYTES);
         let block_bytes = (states_at + slots * stride).next_multiple_of(ENVELOPE_BYTES);
-        Self { shift, stride, generations_at, states_at, block_bytes }
+        Self { shift, stride, keeps_at, states_at, block_bytes }
     }
 
     /// Which block slot `index` lies in.
@@ -115,7 +127,7 @@ impl SlotLayout {
         unsafe {
             SlotRef {
                 header: block.cast::<Header>().add(at),
-                generation: block.add(self.generations_at).cast::<u64>().add(at),
+                keep: block.add(self.keeps_at).cast::<Keep>().add(at),
                 state: block.add(self.states_at + at * self.stride),
             }
         }
@@ -221,7 +233,7 @@ mod tests {
                     let slot = layout.slot_in(block, index);
                     assert_eq!(slot.state.as_ptr().align_offset(STATE_ALIGN), 0);
                     spans.push((slot.header.as_ptr() as usize, size_of::<Header>()));
-                    spans.push((slot.generation.as_ptr() as usize, size_of::<u64>()));
+                    spans.push((slot.keep.as_ptr() as usize, size_of::<Keep>()));
                     spans.push((slot.state.as_ptr() as usize, state_bytes));
                 }
             }

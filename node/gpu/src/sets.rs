@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ringfleet_abi::{ActorKey, KeySpace, RestartMode, RouteTarget, SetId, ShardId, ShardIndex};
+use ringfleet_abi::{ActorKey, KeySpace, RestartBudget, RestartMode, RouteTarget, SetId, ShardId, ShardIndex};
 use ringfleet_actor::TypeDescriptor;
 
 use crate::arena::{SlotArena, SlotLayout};
@@ -74,7 +74,7 @@ pub(crate) struct SetEntry {
     pub(crate) map: ShardMap,
     /// The type that runs here; `None` if this device only routes to the set.
     pub(crate) ty: Option<&'static TypeDescriptor>,
-    pub(crate) restart: RestartMode,
+    pub(crate) restart: RestartBudget,
     pub(crate) actors_per_shard: u32,
     pub(crate) arena: SlotArena,
     /// Lane of each shard.
@@ -84,7 +84,7 @@ pub(crate) struct SetEntry {
     pub(crate) resident: u16,
     /// Actors resident in this worker; written by it alone, read by anyone.
     pub(crate) actors: Arc<AtomicU64>,
-    tag: u32,
+    pub(crate) tag: u32,
 }
 
 impl SetEntry {
@@ -157,7 +157,7 @@ impl SetTable {
         self.entries[at] = Some(Box::new(SetEntry {
             map: ShardMap::new(new.keys, new.shards),
             ty: new.ty,
-            restart: new.restart,
+            restart: new.restart.budget(),
             actors_per_shard: new.actors_per_shard,
             arena: SlotArena::new(layout),
             routes: vec![LANE_NONE; new.shards as usize].into(),
@@ -219,8 +219,9 @@ impl SetTable {
     }
 
     fn index(&mut self) {
-        self.max_sends =
-            self.entries.iter().flatten().filter_map(|entry| entry.ty).map(|ty| ty.max_sends).max().unwrap_or(0);
+        // A handling that fails sends nothing but its escalation.
+        let sends = |entry: &SetEntry| Some(entry.ty?.max_sends.max(u32::from(entry.restart.parent != 0)));
+        self.max_sends = self.entries.iter().flatten().filter_map(|entry| sends(entry)).max().unwrap_or(0);
         let known = self.entries.iter().flatten().count();
         let size = (known * 2 + 1).next_power_of_two();
         self.tags = vec![(0, 0); size];

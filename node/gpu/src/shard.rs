@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use ringfleet_abi::hash::mix64;
 use ringfleet_abi::{ActorKey, Epoch};
 
-use crate::arena::{SlotArena, SlotLayout, SlotRef};
+use crate::arena::{Keep, SlotArena, SlotLayout, SlotRef};
 use crate::table::KeyTable;
 
 /// The shard holds as many actors as it may, or memory has run out.
@@ -144,7 +144,7 @@ impl Shard {
             assert!(!header.is_live(), "C2: a slot is given to one actor");
             header.key = key;
             header.set_hlc(self.floor);
-            *slot.generation.as_ptr() = self.generation;
+            *slot.keep.as_ptr() = Keep { generation: self.generation, ..Keep::default() };
         }
         Ok(slot)
     }
@@ -160,7 +160,7 @@ impl Shard {
     pub(crate) fn renew(&mut self, slot: SlotRef) {
         self.generation += 1;
         // SAFETY: as in `activate`.
-        unsafe { *slot.generation.as_ptr() = self.generation };
+        unsafe { (*slot.keep.as_ptr()).generation = self.generation };
     }
 
     /// Removes a live actor.

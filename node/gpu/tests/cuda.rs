@@ -362,7 +362,7 @@ RF_FN u32 handle(State &state, const Envelope &message, Ctx<MAX_SENDS> &ctx) {
 
 fn alarm() -> DeviceType {
     let kinds = ["Set", "Ring", "Forward", "Asked", "Rung", "Done"].into_iter().map(|name| Kind { name }).collect();
-    DeviceType { name: "alarm".into(), state_bytes: 32, max_sends: 4, kinds, text: ALARM.into() }
+    DeviceType { name: "alarm".into(), state_bytes: 32, max_sends: 4, draws: false, kinds, text: ALARM.into() }
 }
 
 const ALARMS: SetId = SetId(3);

@@ -1,5 +1,6 @@
 //! Generated device code compiles. Without NVRTC these tests say so and pass; with `RINGFLEET_REQUIRE_NVRTC=1` they fail then.
 
+use ringfleet_actor::prelude::*;
 use ringfleet_gpu::cuda::CudaError;
 use ringfleet_gpu::cuda::compile::{compile, nvrtc_version};
 use ringfleet_gpu::cuda::types::device_types;
@@ -45,6 +46,44 @@ fn shipped_types_compile_for_hopper() {
 #[test]
 fn shipped_types_compile_for_blackwell() {
     compiles_for(10);
+}
+
+/// Draws a number.
+#[message]
+pub struct Throw {
+    /// How many sides.
+    pub sides: u64,
+}
+
+/// A type that draws random numbers, and so has longer records.
+#[actor(name = "test.dice", max_sends = 1)]
+#[derive(Default)]
+pub struct Dice {
+    last: u64,
+}
+
+#[handlers]
+impl Dice {
+    fn on_throw(&mut self, m: &Throw, ctx: &mut Ctx) {
+        self.last = ctx.random() ^ ctx.random_below(m.sides);
+    }
+}
+
+#[test]
+fn types_that_draw_random_numbers_compile_for_every_architecture() {
+    let dice = device_types(&ringfleet_actor::types![Dice]).expect("it has device code");
+    assert!(dice[0].draws && shipped().iter().all(|ty| !ty.draws));
+    assert_eq!(
+        (dice[0].record(false).units, dice[0].record_units()),
+        (2, 2),
+        "16 bytes of header, state and numbers each"
+    );
+    if can_compile() {
+        for major in [8, 9, 10] {
+            let cubin = compile(&unit(&dice, major)).unwrap_or_else(|error| panic!("sm_{major}0: {error}"));
+            assert!(cubin.starts_with(b"\x7fELF"), "a cubin is an ELF file");
+        }
+    }
 }
 
 #[test]

@@ -24,6 +24,24 @@ const RUN: &str = include_str!("run.cu");
 
 /// Compiles the device code of these programs, `None` without a C++ compiler.
 pub fn compile(name: &str, programs: &[Program]) -> Option<Host> {
+    let mut text = String::from("#include \"ops.cuh\"\n");
+    let mut calls = String::new();
+    let mut state_bytes = Vec::new();
+    for (index, program) in programs.iter().enumerate() {
+        let ty = DeviceType::from(device_code(program).expect("a verified program has device code"));
+        text += &ty.source(index);
+        let space = DeviceType::namespace(index);
+        let _ = write!(calls, " case {index}: run<{space}::Type>({space}::OWN_TAG, in, count, out); break;");
+        state_bytes.push(ty.state_bytes as usize);
+    }
+    let _ = writeln!(text, "#define RUN_TYPES{calls}");
+    text += "#line 1 \"run.cu\"\n";
+    text += RUN;
+    Some(Host { binary: compile_text(name, &text)?, state_bytes })
+}
+
+/// Compiles a text that may include the operations and the `Ctx` of device code, `None` without a C++ compiler.
+pub fn compile_text(name: &str, text: &str) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).expect("the folder is writable");
@@ -33,19 +51,7 @@ pub fn compile(name: &str, programs: &[Program]) -> Option<Host> {
     // `ctx.cuh` needs no more of it.
     write("keys.cuh", "#pragma once\n#include \"base.cuh\"\n");
     write(ABI_HEADER.0, ABI_HEADER.1);
-    let mut text = String::from("#include \"ops.cuh\"\n");
-    let mut calls = String::new();
-    let mut state_bytes = Vec::new();
-    for (index, program) in programs.iter().enumerate() {
-        let ty = DeviceType::from(device_code(program).expect("a verified program has device code"));
-        text += &ty.source(index);
-        let _ = write!(calls, " case {index}: run<{}::Type>(in, count, out); break;", DeviceType::namespace(index));
-        state_bytes.push(ty.state_bytes as usize);
-    }
-    let _ = writeln!(text, "#define RUN_TYPES{calls}");
-    text += "#line 1 \"run.cu\"\n";
-    text += RUN;
-    write("main.cpp", &text);
+    write("main.cpp", text);
     let binary = folder.join("host");
     let output = Command::new("c++")
         // What people would be warned of is no fault of a generator.
@@ -55,7 +61,7 @@ pub fn compile(name: &str, programs: &[Program]) -> Option<Host> {
         .arg("-lm")
         .output();
     match output {
-        Ok(output) if output.status.success() => Some(Host { binary, state_bytes }),
+        Ok(output) if output.status.success() => Some(binary),
         Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),
         Err(error) => {
             assert!(std::env::var_os("RINGFLEET_MUST_RUN").is_none(), "no C++ compiler: {error}");

@@ -9,6 +9,7 @@ mod host;
 mod schedule;
 
 use compare::{Random, compare, compare_streams, stream};
+use ringfleet_actor::prelude::*;
 use ringfleet_actor::testing::drive_program;
 
 #[test]
@@ -30,6 +31,83 @@ fn the_graph_actors_do_the_same_natively_as_programs_and_as_device_code_in_a_who
         println!("{} actors, {handled} messages", streams.len());
         assert_eq!((handled, failed), (messages, 0));
     }
+}
+
+/// Asks for numbers.
+#[message]
+pub struct Throw {
+    pub sides: u64,
+    pub times: u32,
+    pub at: u32,
+}
+#[message]
+pub struct Thrown {
+    pub any: u64,
+    pub side: u64,
+    pub sum: u64,
+}
+
+/// Draws random numbers wherever an expression may stand.
+#[actor(name = "test.dice", max_sends = 4)]
+#[derive(Default)]
+pub struct Dice {
+    sum: u64,
+    faces: [u64; 6],
+    last: u64,
+}
+
+#[handlers]
+impl Dice {
+    fn on_throw(&mut self, m: &Throw, ctx: &mut Ctx) {
+        for _ in 0..m.times % 8 {
+            self.faces[ctx.random_below(6) as usize] += 1;
+            self.sum = self.sum.wrapping_add(ctx.random() ^ (ctx.random() >> 1));
+        }
+        if ctx.random() % 3 == 0 {
+            ctx.random();
+        }
+        self.last = self.pick(ctx);
+        ctx.reply(&Thrown { any: ctx.random(), side: ctx.random_below(m.sides % 40), sum: self.sum });
+        let times = ctx.random_below(ctx.random()) as u32;
+        ctx.after(ctx.random_below(1000) as u32, &Throw { sides: ctx.random(), times: times, at: ctx.random() as u32 });
+    }
+
+    fn pick(&mut self, ctx: &mut Ctx) -> u64 {
+        match ctx.random_below(4) {
+            0 => ctx.random(),
+            1 | 2 => ctx.random_below(10),
+            _ => 7,
+        }
+    }
+}
+
+#[test]
+fn random_numbers_are_the_same_natively_as_programs_and_as_device_code() {
+    if let Some((handled, failed)) = compare("random", &ringfleet_actor::types![Dice], 200, 7) {
+        println!("{handled} messages handled, {failed} streams ended in a fault");
+        assert!(handled > 1_000 && failed > 5, "{handled} handled, {failed} failed: the streams say too little");
+    }
+}
+
+#[test]
+fn the_generator_of_device_code_gives_the_known_answers_of_random123() {
+    let main = r#"
+        #include <cstdio>
+        int main() {
+            u32 tests[3][6] = {{0, 0, 0, 0, 0, 0},
+                               {~0u, ~0u, ~0u, ~0u, ~0u, ~0u},
+                               {0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344, 0xa4093822, 0x299f31d0}};
+            for (auto &t : tests) {
+                u32 counter[4] = {t[0], t[1], t[2], t[3]};
+                philox(counter, t[4], t[5]);
+                for (u32 word : counter) std::printf("%08x ", word);
+            }
+        }"#;
+    let Some(binary) = host::compile_text("philox", &format!("#include \"ctx.cuh\"\n{main}")) else { return };
+    let output = std::process::Command::new(binary).output().expect("the program starts");
+    let answers =
+        "6627e8d5 e169c58d bc57ac4c 9b00dbd8 408f276d 41c83b0e a20bc7c6 6d5451fd d16cfe09 94fdcceb 5001e420 24126ea1 ";
+    assert_eq!(String::from_utf8_lossy(&output.stdout), answers);
 }
 
 #[test]

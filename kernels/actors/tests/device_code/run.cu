@@ -16,11 +16,13 @@ struct Out {
 };
 static constexpr u32 ENTRY_BYTES = 72;
 
-template <class A> RF_SLOW void run(const unsigned char *in, u32 count, Out &out) {
+// `tag` is that of the set that is named like the type.
+template <class A> RF_SLOW void run(u32 tag, const unsigned char *in, u32 count, Out &out) {
     typename A::State state;
     unsigned char *bytes = reinterpret_cast<unsigned char *>(&state);
     for (u32 k = 0; k < sizeof state; k++) bytes[k] = 0xa5;
     A::init(state);
+    Keep keep = {};
     bool over = false;
     for (u32 at = 0; at < count && !over; at++) {
         Envelope message;
@@ -28,6 +30,8 @@ template <class A> RF_SLOW void run(const unsigned char *in, u32 count, Out &out
         memcpy(&message, in + at * ENTRY_BYTES, 64);
         memcpy(&hlc, in + at * ENTRY_BYTES + 64, 8);
         Ctx<A::MAX_SENDS> ctx(message, hlc);
+        ctx.keep = &keep;
+        ctx.tag = tag;
         u32 fault = A::handle(state, message, ctx);
         if (fault == FAULT_NONE) fault = ctx.fault;
         out.word(fault);

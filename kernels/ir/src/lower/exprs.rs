@@ -72,7 +72,10 @@ impl Lowering<'_, '_> {
             ExprKind::Assign { place, value } => self.assign(place, value)?,
             ExprKind::AssignOp { op, place, value } => self.assign_op(*op, place, value)?,
             ExprKind::Helper { function, args } => self.helper(*function, args, to)?,
-            ExprKind::Ctx { call: CtxCall::Sender | CtxCall::Key | CtxCall::Now, .. } => self.pure(expr, to)?,
+            ExprKind::Ctx {
+                call: CtxCall::Sender | CtxCall::Key | CtxCall::Now | CtxCall::Random | CtxCall::RandomBelow,
+                ..
+            } => self.pure(expr, to)?,
             ExprKind::Ctx { call, args, message } => self.ctx(*call, args, *message)?,
             ExprKind::Block(_)
             | ExprKind::If { .. }
@@ -133,6 +136,11 @@ impl Lowering<'_, '_> {
                 Value::Aggregate(vec![self.external(*tag)?, key])
             }
             ExprKind::Ctx { call: CtxCall::Key, .. } => Value::Ctx(CtxValue::Key),
+            ExprKind::Ctx { call: CtxCall::Random, .. } => Value::Ctx(CtxValue::Random),
+            ExprKind::Ctx { call: CtxCall::RandomBelow, args, .. } => {
+                let [bound] = &args[..] else { return self.wrong("a call of the `Ctx` with other arguments") };
+                Value::RandomBelow(self.operand(bound)?)
+            }
             ExprKind::Ctx { call: CtxCall::Now, .. } => {
                 let now = self.temp(&Ty::Int(Int::U64), Value::Ctx(CtxValue::Now))?;
                 Value::Aggregate(vec![now])

@@ -65,8 +65,8 @@ impl CudaEngine {
         if let Some(host) = host {
             (host.connect)(&mut resident)?;
         }
-        let record_units = types.iter().map(DeviceType::record_units).collect();
-        let mut tables = Tables::new(geometry.workers as u16, record_units, capacity.sets, capacity.shards, units);
+        let records = types.iter().map(|ty| [ty.record(false), ty.record(true)]).collect();
+        let mut tables = Tables::new(geometry.workers as u16, records, capacity.sets, capacity.shards, units);
         let code = Code::new(types, loaded, cache.to_owned());
         tables.load(code.loaded());
         let mut engine = Self { tables, code, clock, resident };

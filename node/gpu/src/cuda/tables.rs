@@ -17,6 +17,7 @@ use ringfleet_abi::control::{TARGET_EGRESS, TARGET_NONE, TYPE_NONE};
 use ringfleet_abi::{
     Control, Envelope, Epoch, KeySpace, RestartMode, RouteTarget, SetId, ShardId, Status, WorkerIndex,
 };
+use ringfleet_kernels::device_type::Record;
 use ringfleet_kernels::geometry::{SETS_PER_DEVICE_MAX, SHARDS_PER_WORKER_MAX};
 use ringfleet_kernels::layout::{SetEntry, ShardEntry};
 
@@ -79,8 +80,8 @@ enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Tables {
     workers: u16,
-    /// Units of a record, by type.
-    types: Vec<u32>,
+    /// Records by type, of sets that count no restarts and of those that do.
+    types: Vec<[Record; 2]>,
     /// Where each type is in the code that is loaded; a set of one that is not there is not added before it is.
     loaded: Vec<Option<u16>>,
     sets: Vec<Option<HostSet>>,
@@ -101,8 +102,8 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// Empty tables. `types` are the units of each type's record. No code is loaded.
-    pub(crate) fn new(workers: u16, types: Vec<u32>, sets: u32, shards: u32, arena_units: u64) -> Self {
+    /// Empty tables. `types` are each type's records, of sets that count no restarts and of those that do. No code is loaded.
+    pub(crate) fn new(workers: u16, types: Vec<[Record; 2]>, sets: u32, shards: u32, arena_units: u64) -> Self {
         Self {
             workers,
             loaded: vec![None; types.len()],
@@ -253,8 +254,9 @@ impl Tables {
         if self.sets.get(at).is_none_or(Option::is_some) {
             return Ok(());
         }
+        let budget = restart.budget();
         let ty = type_index.filter(|index| self.loaded.get(usize::from(*index)).is_some_and(Option::is_some));
-        let units = ty.map(|index| self.types[usize::from(index)]);
+        let record = ty.map(|index| self.types[usize::from(index)][usize::from(budget.is_counted())]);
         let capacity = match keys {
             KeySpace::Dense { .. } => u32::try_from(keys.keys_per_shard(shards)).ok(),
             // Half full at most, so that probing stays short.
@@ -267,12 +269,16 @@ impl Tables {
         let route_base = route_base as u32;
         let ty = ty.filter(|_| capacity.is_some());
         let loaded = ty.and_then(|index| self.loaded[usize::from(index)]);
+        let record = record.unwrap_or(Record { units: 1, keeps: false });
         let entry = SetEntry {
             route_base,
             tag,
-            record_units: units.unwrap_or(1),
+            record_units: record.units,
             type_index: loaded.unwrap_or(TYPE_NONE),
-            restart: u16::from(restart == RestartMode::Restart),
+            keeps: u16::from(record.keeps),
+            restarts: budget.restarts,
+            window_ms: budget.window_ms,
+            parent: budget.parent,
             ..SetEntry::of_keys(keys, shards)
         };
         self.sets[at] = Some(HostSet {
@@ -283,7 +289,7 @@ impl Tables {
             entry,
             route_base,
             capacity: capacity.unwrap_or(0),
-            record_units: units.unwrap_or(1),
+            record_units: record.units,
             owners: vec![Owner::Free { last: Epoch::NONE }; shards as usize],
         });
         self.known += 1;
@@ -447,13 +453,14 @@ mod tests {
     use ringfleet_abi::ShardIndex;
 
     const SET: SetId = SetId(3);
+    const RECORDS: [Record; 2] = [Record { units: 3, keeps: false }, Record { units: 4, keeps: true }];
 
     fn shard(index: u16) -> ShardId {
         ShardId::new(SET, ShardIndex(index))
     }
 
     fn tables() -> Tables {
-        let mut tables = Tables::new(4, vec![3], 16, 64, 1000);
+        let mut tables = Tables::new(4, vec![RECORDS], 16, 64, 1000);
         tables.load(&[0]);
         let add = Control::AddSet {
             set: SET,
@@ -526,7 +533,8 @@ mod tests {
 
     #[test]
     fn sets_follow_their_type_to_its_place_in_new_code() {
-        let mut tables = Tables::new(1, vec![3, 5, 7], 16, 64, 1000);
+        let plain = |units| [Record { units, keeps: false }, Record { units: units + 1, keeps: true }];
+        let mut tables = Tables::new(1, vec![plain(3), plain(5), plain(7)], 16, 64, 1000);
         tables.load(&[2]);
         let add = |tables: &mut Tables, id: u16, ty: u16| {
             let set = SetId(id);
@@ -553,7 +561,7 @@ mod tests {
 
     #[test]
     fn an_arena_without_room_refuses_the_shard() {
-        let mut tables = Tables::new(1, vec![3], 16, 64, 40);
+        let mut tables = Tables::new(1, vec![RECORDS], 16, 64, 40);
         tables.load(&[0]);
         let add = Control::AddSet {
             set: SET,
@@ -570,5 +578,34 @@ mod tests {
             tables.submit(assign).expect("room");
         }
         assert_eq!(tables.poll(|_| 0, |_| 0), Some(Status::AssignFailed { shard: shard(1), epoch: Epoch(1) }));
+    }
+
+    #[test]
+    fn a_set_that_counts_restarts_has_longer_records_and_its_policy_in_its_entry() {
+        let entry = |restart| {
+            let mut tables = Tables::new(1, vec![RECORDS], 16, 64, 1000);
+            tables.load(&[0]);
+            let add = Control::AddSet {
+                set: SET,
+                tag: 77,
+                type_index: Some(0),
+                keys: KeySpace::Hashed,
+                shards: 2,
+                actors_per_shard: 4,
+                restart,
+            };
+            tables.submit(add).expect("room");
+            let (writes, _) = tables.take_changes().expect("a set has come");
+            let entries = writes.iter().filter_map(|write| match write {
+                TableWrite::Set(_, entry) => Some(*entry),
+                _ => None,
+            });
+            let entry = entries.last().expect("its entry");
+            (entry.record_units, entry.keeps, entry.restarts, entry.window_ms, entry.parent)
+        };
+        assert_eq!(entry(RestartMode::Stop), (3, 0, 0, 0, 0));
+        assert_eq!(entry(RestartMode::Restart), (3, 0, u32::MAX, 0, 0));
+        assert_eq!(entry(RestartMode::Escalate { parent: 9 }), (3, 0, 0, 0, 9));
+        assert_eq!(entry(RestartMode::Limited { restarts: 2, window_ms: 50, parent: 9 }), (4, 1, 2, 50, 9));
     }
 }

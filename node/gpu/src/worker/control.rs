@@ -1,8 +1,6 @@
 //! Controls, each between two batches.
 
-use ringfleet_abi::{
-    Control, ControlWord, DeadReason, Envelope, Epoch, RestartMode, SetId, ShardId, Status, WorkerIndex,
-};
+use ringfleet_abi::{Control, ControlWord, DeadReason, Envelope, Epoch, SetId, ShardId, Status, WorkerIndex};
 
 use super::{Core, Worker};
 use crate::sets::NewSet;
@@ -126,9 +124,5 @@ impl Core {
             let actor = ringfleet_abi::ActorId::new(SetId(set), key);
             self.report(Status::ActorFailed { actor, fault });
         }
-    }
-
-    pub(super) fn restarts(&self, set: u16) -> bool {
-        self.sets.get(set).is_some_and(|entry| entry.restart == RestartMode::Restart)
     }
 }

@@ -5,7 +5,7 @@ use std::slice;
 
 use ringfleet_abi::envelope::FLAGS_SHIFT;
 use ringfleet_abi::mutants::{Mutant, is_on};
-use ringfleet_abi::{Consumer, DeadReason, Envelope, Flags, Hlc, SetId, Verdict};
+use ringfleet_abi::{Consumer, DeadReason, Draws, Envelope, Flags, Hlc, RestartMode, SetId, Verdict};
 use ringfleet_actor::{Ctx, Fault, Target, TypeDescriptor};
 
 use super::answer::Origin;
@@ -115,7 +115,7 @@ impl Core {
     fn timer_target(&self, timer: &Timer) -> Option<SlotRef> {
         let slot = self.find(&timer.envelope)?;
         // SAFETY: slots of resident shards, see `SlotRef`.
-        let (header, generation) = unsafe { (slot.header.as_ref(), *slot.generation.as_ref()) };
+        let (header, generation) = unsafe { (slot.header.as_ref(), slot.keep.as_ref().generation) };
         let same = holds(header, timer.envelope.to_key) && !header.has_failed() && generation == timer.generation;
         same.then_some(slot)
     }
@@ -213,7 +213,7 @@ impl Core {
         let found = self.whereabouts(envelope).and_then(|(slot, ty)| match slot {
             Some(slot) => Ok((slot, ty)),
             // A message that no handler takes activates nobody.
-            None if !takes(ty, envelope) => Err(DeadReason::BadMessage),
+            None if !takes(ty, envelope) && !envelope.is_child_failed() => Err(DeadReason::BadMessage),
             None => self.activate(envelope, ty),
         });
         match found {
@@ -265,6 +265,8 @@ impl Core {
         let slot = shard.activate(&mut entry.arena, envelope.to_key).map_err(|_| DeadReason::ShardFull)?;
         // SAFETY: the slot has room for a state of the set's type, and this worker alone touches it.
         (ty.init)(unsafe { state_of(slot, ty) });
+        // SAFETY: as above.
+        unsafe { (*slot.keep.as_ptr()).draws = Draws::new(entry.tag) };
         entry.count_actors(1);
         self.out.counters.activations += 1;
         self.out.counters.actors_now += 1;
@@ -275,7 +277,8 @@ impl Core {
     #[inline(always)]
     fn handle(&mut self, envelope: &Envelope, slot: SlotRef, ty: &'static TypeDescriptor, origin: Origin) {
         // SAFETY: `slot` is the slot of a live actor of this worker; nothing else refers to it while the handler runs.
-        let (header, state) = unsafe { (&mut *slot.header.as_ptr(), state_of(slot, ty)) };
+        let (header, state, keep) =
+            unsafe { (&mut *slot.header.as_ptr(), state_of(slot, ty), &mut *slot.keep.as_ptr()) };
         let hlc = if is_on(Mutant::HlcNotRaised) {
             header.hlc().max(self.now_hlc) + 1
         } else if is_on(Mutant::HlcForgotten) {
@@ -283,7 +286,7 @@ impl Core {
         } else {
             header.hlc().max(envelope.hlc).max(self.now_hlc) + 1
         };
-        let mut ctx = Ctx::new(envelope.to(), envelope, Hlc(hlc), &mut self.sends);
+        let mut ctx = Ctx::new(envelope.to(), envelope, Hlc(hlc), &mut self.sends, &mut keep.draws);
         let outcome = (ty.handle)(state, envelope, &mut ctx);
         let stopped = ctx.stopped();
         if let Err(fault) = outcome {
@@ -331,7 +334,7 @@ impl Core {
                         Some(ringfleet_abi::ShardId::new(SetId(envelope.to_set), index).pack())
                     });
                     // SAFETY: the slot of the live actor that set the timer.
-                    let generation = unsafe { *slot.generation.as_ref() };
+                    let generation = unsafe { slot.keep.as_ref().generation };
                     self.timers.set(Timer {
                         // Rounded up, so that at least the delay passes.
                         due_ms: self.now_ns.div_ceil(NS_PER_MS) + u64::from(delay_ms),
@@ -344,15 +347,23 @@ impl Core {
         }
     }
 
-    /// A handling failed: it sends nothing, and its actor fails unless the message was none of its kinds.
+    /// A handling failed: it sends nothing, and its actor fails unless the message was none of its kinds. What becomes of the actor is
+    /// its set's policy: it is restarted, or stays failed, and then the actor of its key in the parent set hears of it.
     #[cold]
     fn fail(&mut self, envelope: &Envelope, slot: SlotRef, ty: &'static TypeDescriptor, origin: Origin, fault: Fault) {
-        if fault == Fault::BadMessage {
+        let child_failed = fault == Fault::BadMessage && envelope.is_child_failed();
+        if fault == Fault::BadMessage && !child_failed {
             return self.dead_letter(envelope, origin, DeadReason::BadMessage, fault.code());
         }
+        let fault = if child_failed { Fault::ChildFailed } else { fault };
         self.out.counters.failures += 1;
         self.report_failure(envelope.to_set, envelope.to_key, fault.code());
-        if self.restarts(envelope.to_set) {
+        let budget = self.sets.get(envelope.to_set).map_or(RestartMode::Stop.budget(), |entry| entry.restart);
+        // SAFETY: as in `handle`.
+        let (header, keep) = unsafe { (&mut *slot.header.as_ptr(), &mut *slot.keep.as_ptr()) };
+        let failed_at = Hlc(header.hlc());
+        let restarted = budget.take(&mut keep.window, failed_at);
+        if restarted {
             self.out.counters.restarts += 1;
             // SAFETY: as in `handle`.
             let state = unsafe { state_of(slot, ty) };
@@ -361,11 +372,37 @@ impl Core {
             if let Some(shard) = self.shard_mut(envelope) {
                 shard.renew(slot);
             }
+        } else if budget.parent == 0 {
+            header.set_failed();
         } else {
-            // SAFETY: as in `handle`.
-            unsafe { (*slot.header.as_ptr()).set_failed() };
+            // The stamp of the escalation is the actor's, too.
+            header.set_hlc(failed_at.plus(1).0);
+            header.set_failed();
         }
-        self.dead_letter(envelope, origin, DeadReason::HandlerFailed, fault.code());
+        if child_failed {
+            // It has done what it was sent for.
+            self.out.counters.handled += 1;
+        } else {
+            self.dead_letter(envelope, origin, DeadReason::HandlerFailed, fault.code());
+        }
+        if !restarted && budget.parent != 0 {
+            self.escalate(envelope, budget.parent, failed_at.plus(1));
+        }
+    }
+
+    /// The target of `envelope` has failed for good: the actor of its key in the parent set is told to fail, too. That is a message like
+    /// others, so it keeps its place behind what the actor sent there before (C3) and ends somewhere (C7).
+    fn escalate(&mut self, envelope: &Envelope, parent: u32, hlc: Hlc) {
+        self.out.counters.sent += 1;
+        self.out.counters.escalations += 1;
+        let mut told = Envelope::child_failed(envelope.to(), hlc, envelope.flags().has(Flags::TRACE));
+        match self.sets.by_tag(parent) {
+            Some(set) => {
+                told.to_set = set;
+                self.out.send(&self.sets, &told);
+            }
+            None => self.out.dead(DeadReason::NoSuchSet),
+        }
     }
 
     /// The actor has stopped.
