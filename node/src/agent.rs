@@ -504,6 +504,9 @@ impl Agent {
             handled: workers.handled,
             in_flight: u64::try_from(workers.in_flight()).unwrap_or(0) + ledger.outbound_now + ledger.pending_now,
             dead_lettered: workers.dead_total() + ledger.dead_total(),
+            failures: workers.failures,
+            restarts: workers.restarts,
+            escalations: workers.escalations,
             memory_used_bytes: 0,
         };
         let is_client = |link: &&Link| matches!(link.peer, PeerIdentity::Client { .. });

@@ -162,6 +162,7 @@ const WORKER_TOTALS: &[WorkerMetric] = &[
     ("ringfleet_worker_activations_total", "Actors activated", |w| w.activations),
     ("ringfleet_worker_failures_total", "Actors failed", |w| w.failures),
     ("ringfleet_worker_restarts_total", "Failed actors restarted", |w| w.restarts),
+    ("ringfleet_worker_escalations_total", "Failed actors told to the parent set", |w| w.escalations),
     ("ringfleet_worker_overload_rounds_total", "Rounds in overload", |w| w.overload_rounds),
     ("ringfleet_worker_batches_total", "Rounds that handled a message", |w| w.batches),
     ("ringfleet_worker_busy_ns_total", "Nanoseconds in such rounds", |w| w.busy_ns),

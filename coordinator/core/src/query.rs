@@ -8,8 +8,8 @@ use crate::shards::ShardRecord;
 use crate::state::ClusterState;
 use ringfleet_abi::{SetId, ShardId};
 use ringfleet_proto::control::{
-    AdminAnswer, ClusterStatus, CoordinatorView, DeviceReport, DeviceView, Load, MemberView, NodeInfo, NodeState,
-    NodeView, Refusal, RefusalCode, SetDetail, SetInfo, SetView, ShardState, ShardView, TypeInfo,
+    AdminAnswer, ClusterStatus, CoordinatorView, DeviceReport, DeviceView, FailureView, Load, MemberView, NodeInfo,
+    NodeState, NodeView, Refusal, RefusalCode, SetDetail, SetInfo, SetView, ShardState, ShardView, TypeInfo,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,7 +73,7 @@ fn set_view(record: &SetRecord) -> SetView {
         layout_hash: record.layout_hash,
         keys: spec.keys,
         shards: spec.shards,
-        restart: spec.restart,
+        failures: FailureView::of(spec),
         durability: spec.durability,
         tenant: spec.tenant.clone(),
         state: record.state,

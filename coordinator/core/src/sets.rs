@@ -103,6 +103,7 @@ impl ClusterState {
             );
             return Err(Refusal::new(RefusalCode::LimitExceeded, message));
         }
+        self.check_parents(document)?;
         let report = self.sole_variant(&spec.actor_type)?;
         let record = SetRecord {
             set: self.last_set + 1,
@@ -123,6 +124,31 @@ impl ClusterState {
         self.view_index = index;
         self.place_pending(index);
         Ok(Outcome::Set { set, change: SetChange::Created, index })
+    }
+
+    /// Failures go from set to set, and must come to an end: every set was created below sets that were there, but a parent may have
+    /// been deleted and be created again.
+    fn check_parents(&self, document: &ActorSet) -> Result<(), Refusal> {
+        let mut chain = vec![document.metadata.name.as_str()];
+        let mut of = document;
+        while let Some(parent) = of.spec.on_failure.as_ref().and_then(|on_failure| on_failure.parent.as_deref()) {
+            if parent == chain[0] {
+                chain.push(parent);
+                let message = format!("spec.on_failure.parent leads back to the set: {}", chain.join(" -> "));
+                return Err(Refusal::new(RefusalCode::BadRequest, message));
+            }
+            let Some(record) = self.set_named(parent).filter(|record| record.state == SetState::Active) else {
+                // Only its own parent has to be there: one further up may have been deleted.
+                if chain.len() > 1 {
+                    return Ok(());
+                }
+                let Refusal { message, .. } = self.no_set(parent);
+                return Err(Refusal::new(RefusalCode::UnknownSet, format!("spec.on_failure.parent: {message}")));
+            };
+            chain.push(parent);
+            of = &record.document;
+        }
+        Ok(())
     }
 
     fn change_set(&mut self, index: u64, set: u16, document: &ActorSet) -> Result<Outcome, Refusal> {
@@ -381,6 +407,9 @@ fn check_fixed(old: &ActorSet, new: &ActorSet) -> Result<(), Refusal> {
     }
     if old.shards != new.shards {
         return differs("shards", &old.shards, &new.shards);
+    }
+    if old.on_failure != new.on_failure {
+        return differs("on_failure", &old.on_failure, &new.on_failure);
     }
     Ok(())
 }

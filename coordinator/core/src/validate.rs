@@ -1,12 +1,12 @@
 //! What a document and a report must be like. Every refusal says what is wrong and what would be right.
 
-use ringfleet_abi::limits::{SHARDS_MAX, STATE_BYTES_MAX, WORKERS_MAX};
-use ringfleet_proto::control::document::{API_VERSION, KIND, TENANT_DEFAULT};
+use ringfleet_abi::limits::{RESTARTS_MAX, SHARDS_MAX, STATE_BYTES_MAX, WORKERS_MAX};
+use ringfleet_proto::control::document::{API_VERSION, FailurePolicy, KIND, OnFailure, SetSpec, TENANT_DEFAULT};
 use ringfleet_proto::control::limits::{
     ADDRESS_BYTES_MAX, DEVICES_MAX, FIELDS_MAX, LAYOUT_BYTES_MAX, MESSAGES_MAX, NAME_BYTES_MAX, TYPES_MAX,
 };
 use ringfleet_proto::control::{
-    ActorSet, DeviceReport, Durability, Keys, MessageReport, Refusal, RefusalCode, TypeReport,
+    ActorSet, DeviceReport, Durability, Keys, MessageReport, Refusal, RefusalCode, Restart, TypeReport,
 };
 use std::collections::BTreeSet;
 
@@ -73,6 +73,7 @@ pub fn document(document: &ActorSet) -> Result<(), Refusal> {
     if spec.workers == Some(0) {
         return refuse(RefusalCode::BadRequest, "spec.workers is 0; it must be at least 1".to_owned());
     }
+    on_failure(&document.metadata.name, spec)?;
     if spec.durability != Durability::Volatile {
         let message =
             format!("spec.durability {:?} is not built yet; only volatile is", spec.durability).to_lowercase();
@@ -84,6 +85,47 @@ pub fn document(document: &ActorSet) -> Result<(), Refusal> {
     }
     within("names in spec.placement.nodes", spec.placement.nodes.len(), 256)?;
     spec.placement.nodes.iter().try_for_each(|node| name("node name", node))
+}
+
+/// Whether a policy says something that can be done.
+fn on_failure(set: &str, spec: &SetSpec) -> Result<(), Refusal> {
+    let Some(OnFailure { policy, max_restarts, window_ms, parent }) = &spec.on_failure else { return Ok(()) };
+    let bad = |text: &str| refuse(RefusalCode::BadRequest, format!("spec.on_failure{text}"));
+    if spec.restart != Restart::Stop {
+        return bad(" stands beside spec.restart; leave spec.restart out");
+    }
+    if *policy != FailurePolicy::Restart && (max_restarts.is_some() || window_ms.is_some()) {
+        return bad(": max_restarts and window_ms belong to the policy `restart`");
+    }
+    match (policy, max_restarts, window_ms, parent) {
+        (FailurePolicy::Restart, Some(0), ..) => {
+            return bad(".max_restarts is 0; write the policy `stop` or `escalate`");
+        }
+        (FailurePolicy::Restart, Some(restarts), ..) if *restarts > RESTARTS_MAX => {
+            let message = format!("spec.on_failure.max_restarts is {restarts}; it must be 1 to {RESTARTS_MAX}");
+            return refuse(RefusalCode::LimitExceeded, message);
+        }
+        (FailurePolicy::Restart, Some(_), None, _) => return bad(".max_restarts needs window_ms: in what time"),
+        (FailurePolicy::Restart, None, Some(_), _) => {
+            return bad(".window_ms needs max_restarts: how many in that time");
+        }
+        (FailurePolicy::Restart, _, Some(0), _) => return bad(".window_ms is 0; it must be at least 1"),
+        (FailurePolicy::Restart, None, None, Some(_)) => {
+            return bad(".parent is of no use: without max_restarts every failed actor is restarted");
+        }
+        (FailurePolicy::Stop, .., Some(_)) => {
+            return bad(".parent is of no use with the policy `stop`; write `escalate`");
+        }
+        (FailurePolicy::Escalate, .., None) => {
+            return bad(": the policy `escalate` needs parent: the set that is told");
+        }
+        _ => {}
+    }
+    match parent {
+        Some(parent) if parent == set => bad(&format!(".parent is the set `{set}` itself")),
+        Some(parent) => name("spec.on_failure.parent", parent),
+        None => Ok(()),
+    }
 }
 
 /// Whether a node's report of itself can be taken in.

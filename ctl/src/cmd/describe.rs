@@ -1,7 +1,8 @@
 //! `ringfleet describe set|node|type NAME`
 
 use clap::Subcommand;
-use ringfleet_proto::control::{AdminAnswer, AdminVerb, Keys, NodeState, SetDetail};
+use ringfleet_proto::control::document::{FailurePolicy, OnFailure, SetSpec};
+use ringfleet_proto::control::{AdminAnswer, AdminVerb, Keys, Load, NodeState, Restart, SetDetail};
 use serde_json::json;
 
 use crate::app::{App, unexpected};
@@ -74,12 +75,45 @@ fn set_page(detail: &SetDetail) -> String {
         ("workers", format!("{workers} ({} used)", info.workers_used)),
         ("placement", nodes),
         ("durability", word(json!(spec.durability))),
-        ("restart", word(json!(spec.restart))),
+        ("on failure", on_failure(spec)),
         ("tenant", spec.tenant.clone()),
         ("code hash", format!("{:#018x}", info.code_hash)),
         ("layout hash", format!("{:#018x}", info.layout_hash)),
         ("layout", detail.layout.clone()),
     ])
+}
+
+/// What becomes of a failed actor of the set, in words.
+fn on_failure(spec: &SetSpec) -> String {
+    let Some(OnFailure { policy, max_restarts, window_ms, parent }) = &spec.on_failure else {
+        return match spec.restart {
+            Restart::Stop => "stop".to_owned(),
+            Restart::Restart => "restart".to_owned(),
+        };
+    };
+    let last = match parent {
+        Some(parent) => format!("escalate to {parent}"),
+        None => "stop".to_owned(),
+    };
+    match (policy, max_restarts, window_ms) {
+        (FailurePolicy::Restart, Some(restarts), Some(window_ms)) => {
+            format!("restart {restarts} times in {window_ms} ms, then {last}")
+        }
+        (FailurePolicy::Restart, ..) => "restart".to_owned(),
+        (FailurePolicy::Stop | FailurePolicy::Escalate, ..) => last,
+    }
+}
+
+/// How many actors failed on a node since its start, and what became of them.
+fn failed_actors(load: &Load) -> String {
+    let stayed = load.failures.saturating_sub(load.restarts);
+    format!(
+        "{} ({} restarted, {} stayed failed, {} of them escalated)",
+        thousands(load.failures),
+        thousands(load.restarts),
+        thousands(stayed),
+        thousands(load.escalations)
+    )
 }
 
 async fn node(app: &App, name: &str) -> CtlResult {
@@ -123,8 +157,40 @@ async fn node(app: &App, name: &str) -> CtlResult {
             ("handled", thousands(load.handled)),
             ("in flight", thousands(load.in_flight)),
             ("dead-lettered", thousands(load.dead_lettered)),
+            ("failed actors", failed_actors(load)),
             ("shards", info.shards.to_string()),
         ]);
         if rows.is_empty() { page } else { format!("{page}\n{}", shards_table(&rows)) }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(yaml: &str) -> String {
+        let on_failure = serde_yaml_ng::from_str(yaml).expect("a policy");
+        on_failure_of(Some(on_failure))
+    }
+
+    fn on_failure_of(policy: Option<OnFailure>) -> String {
+        let mut document = ringfleet_proto::control::ActorSet::new("a", "t");
+        document.spec.on_failure = policy;
+        on_failure(&document.spec)
+    }
+
+    #[test]
+    fn a_policy_is_said_in_words() {
+        assert_eq!(on_failure_of(None), "stop");
+        assert_eq!(words("{policy: stop}"), "stop");
+        assert_eq!(words("{policy: restart}"), "restart");
+        assert_eq!(words("{policy: restart, max_restarts: 3, window_ms: 500}"), "restart 3 times in 500 ms, then stop");
+        assert_eq!(
+            words("{policy: restart, max_restarts: 3, window_ms: 500, parent: b}"),
+            "restart 3 times in 500 ms, then escalate to b"
+        );
+        assert_eq!(words("{policy: escalate, parent: b}"), "escalate to b");
+        let load = Load { failures: 1200, restarts: 1000, escalations: 50, ..Load::default() };
+        assert_eq!(failed_actors(&load), "1,200 (1,000 restarted, 200 stayed failed, 50 of them escalated)");
+    }
 }

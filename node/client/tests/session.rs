@@ -17,7 +17,7 @@ use ringfleet_env::{BoxFuture, Env, EnvParts, Net, TaskHandle, UdpBinding};
 use ringfleet_link::{Alpn, ClusterCa, Connection, Endpoint, LinkConfig, Role, RoleSet, Validity};
 use ringfleet_proto::control::{
     AdminAnswer, AdminReply, AdminRequest, AdminVerb, CoordinatorView, DeviceView, Directory, Durability, Failure,
-    Keys, LeaderHint, MemberView, RefusalCode, Restart, SetState, SetView, ShardState, ShardView,
+    FailureView, Keys, LeaderHint, MemberView, RefusalCode, SetState, SetView, ShardState, ShardView,
     decode as decode_control, encode,
 };
 use ringfleet_proto::wire::{Answer, AnswersWriter, Frame, Hello, RepliesWriter, decode, encode_hello};
@@ -292,7 +292,7 @@ fn directory(node: &FakeNode) -> Directory {
             layout_hash: 1,
             keys: Keys::Dense { count: 1000 },
             shards: SHARDS,
-            restart: Restart::Stop,
+            failures: FailureView::default(),
             durability: Durability::Volatile,
             tenant: "default".to_owned(),
             state: SetState::Active,

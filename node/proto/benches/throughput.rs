@@ -13,7 +13,7 @@ use ringfleet_abi::{
     Status, WorkerIndex,
 };
 use ringfleet_proto::control::view::{DeviceView, MemberView, SetState, SetView, ShardState, ShardView};
-use ringfleet_proto::control::{Durability, Keys, NodeView, Restart};
+use ringfleet_proto::control::{Durability, FailureView, Keys, NodeView};
 use ringfleet_proto::wire::{Frame, decode};
 use ringfleet_proto::{
     Action, DeviceConfig, Lane, LinkId, NodeConfig, NodeProto, Now, Outbound, OutboundConfig, PeerIdentity, Source,
@@ -46,7 +46,7 @@ fn view() -> NodeView {
         layout_hash: 0,
         keys: Keys::Hashed,
         shards: SHARDS,
-        restart: Restart::Stop,
+        failures: FailureView::default(),
         durability: Durability::Volatile,
         tenant: "default".into(),
         state: SetState::Active,

@@ -11,7 +11,7 @@ use ringfleet_abi::{
 use ringfleet_proto::control::view::{
     CoordinatorView, DeviceView, MemberView, SetState, SetView, ShardState, ShardView,
 };
-use ringfleet_proto::control::{Durability, Keys, NodeView, Restart};
+use ringfleet_proto::control::{Durability, FailureView, Keys, NodeView};
 use ringfleet_proto::now::NS_PER_MS;
 use ringfleet_proto::wire::{
     Answer, AnswersWriter, DeliverHeader, DeliverWriter, Frame, RunHeader, decode as decode_frame,
@@ -48,7 +48,7 @@ pub fn view() -> NodeView {
         layout_hash: 2,
         keys: Keys::Dense { count: KEYS },
         shards: SHARDS,
-        restart: Restart::Stop,
+        failures: FailureView::default(),
         durability: Durability::Volatile,
         tenant: "default".into(),
         state: SetState::Active,

@@ -1,6 +1,8 @@
 use super::helpers::*;
 use crate::Outcome;
+use ringfleet_abi::RestartMode;
 use ringfleet_abi::hash::fnv1a32;
+use ringfleet_proto::control::document::{FailurePolicy, OnFailure};
 use ringfleet_proto::control::{ActorSet, Durability, Keys, RefusalCode, Restart, SetChange, SetState, ShardState};
 
 fn change(outcome: Outcome) -> SetChange {
@@ -104,6 +106,102 @@ fn applying_again_changes_what_may_change_and_refuses_the_rest() {
     let mut dense = document("a", TYPES[0], 8);
     dense.spec.keys = Keys::Dense { count: 100 };
     assert_eq!(refusal(cluster.apply(dense)).0, RefusalCode::FieldFixed);
+}
+
+fn on_failure(policy: FailurePolicy, max_restarts: Option<u32>, window_ms: Option<u32>, parent: &str) -> OnFailure {
+    let parent = (!parent.is_empty()).then(|| parent.to_owned());
+    OnFailure { policy, max_restarts, window_ms, parent }
+}
+
+fn below(name: &str, parent: &str) -> ActorSet {
+    let mut child = document(name, TYPES[0], 4);
+    child.spec.on_failure = Some(on_failure(FailurePolicy::Escalate, None, None, parent));
+    child
+}
+
+#[test]
+fn policies_of_failure_are_read_and_what_cannot_be_done_is_refused() {
+    use FailurePolicy::{Escalate, Restart as Again, Stop};
+    let mut cluster = Cluster::new();
+    cluster.join("n1", &[2]);
+    cluster.create(document("top", TYPES[0], 4));
+    let mut apply = |name: &str, policy: OnFailure| {
+        let mut wanted = document(name, TYPES[0], 4);
+        wanted.spec.on_failure = Some(policy);
+        cluster.apply(wanted)
+    };
+    let mut refused = |policy: OnFailure, code: RefusalCode, text: &str| {
+        let (found, message) = refusal(apply("a", policy));
+        assert_eq!(found, code, "{message}");
+        assert!(message.contains(text), "{message}");
+    };
+    let bad = RefusalCode::BadRequest;
+    refused(on_failure(Again, Some(0), Some(5), ""), bad, "max_restarts is 0");
+    refused(on_failure(Again, Some(65_536), Some(5), ""), RefusalCode::LimitExceeded, "must be 1 to 65535");
+    refused(on_failure(Again, Some(3), None, ""), bad, "max_restarts needs window_ms");
+    refused(on_failure(Again, None, Some(3), ""), bad, "window_ms needs max_restarts");
+    refused(on_failure(Again, Some(3), Some(0), ""), bad, "window_ms is 0");
+    refused(on_failure(Again, None, None, "top"), bad, "parent is of no use");
+    refused(on_failure(Stop, None, None, "top"), bad, "write `escalate`");
+    refused(on_failure(Stop, Some(3), None, ""), bad, "belong to the policy `restart`");
+    refused(on_failure(Escalate, None, Some(3), "top"), bad, "belong to the policy `restart`");
+    refused(on_failure(Escalate, None, None, ""), bad, "needs parent");
+    refused(on_failure(Escalate, None, None, "a b"), RefusalCode::BadName, "spec.on_failure.parent");
+    for (at, policy) in [
+        on_failure(Again, None, None, ""),
+        on_failure(Again, Some(3), Some(60_000), ""),
+        on_failure(Again, Some(65_535), Some(u32::MAX), "top"),
+        on_failure(Stop, None, None, ""),
+        on_failure(Escalate, None, None, "top"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(change(apply(&format!("set-{at}"), policy)), SetChange::Created);
+    }
+    let mut both = document("a", TYPES[0], 4);
+    (both.spec.restart, both.spec.on_failure) = (Restart::Restart, Some(on_failure(Stop, None, None, "")));
+    assert!(refusal(cluster.apply(both)).1.contains("beside spec.restart"));
+
+    let yaml = "{type: t, on_failure: {policy: restart, max_restarts: 3, window_ms: 60000, parent: top}}";
+    let spec: ringfleet_proto::control::SetSpec = serde_yaml_ng::from_str(yaml).unwrap();
+    assert_eq!(spec.on_failure, Some(on_failure(Again, Some(3), Some(60_000), "top")));
+}
+
+#[test]
+fn parents_are_there_before_their_children_and_no_chain_leads_back() {
+    let mut cluster = Cluster::new();
+    cluster.join("n1", &[2]);
+    let (code, message) = refusal(cluster.apply(below("a", "b")));
+    assert_eq!(code, RefusalCode::UnknownSet);
+    assert!(message.contains("spec.on_failure.parent: there is no set `b`"), "{message}");
+    assert!(refusal(cluster.apply(below("a", "a"))).1.contains("the set `a` itself"));
+    cluster.create(document("c", TYPES[0], 4));
+    cluster.create(below("b", "c"));
+    cluster.create(below("a", "b"));
+    // A set keeps its parent, and may be applied again when that has gone.
+    let (code, message) = refusal(cluster.apply(below("a", "c")));
+    assert_eq!(code, RefusalCode::FieldFixed);
+    assert!(message.contains("spec.on_failure of set `a`"), "{message}");
+    assert_eq!(change(cluster.delete("c")), SetChange::Deleting);
+    assert_eq!(refusal(cluster.apply(below("d", "c"))).0, RefusalCode::UnknownSet, "it is being deleted");
+    cluster.release_all();
+    assert_eq!(change(cluster.apply(below("b", "c"))), SetChange::Unchanged);
+    cluster.create(below("e", "b"));
+    // It comes back: not below its own children.
+    for parent in ["a", "b", "e"] {
+        let (code, message) = refusal(cluster.apply(below("c", parent)));
+        assert_eq!(code, RefusalCode::BadRequest);
+        assert!(message.ends_with("b -> c") && message.contains("leads back to the set: c -> "), "{message}");
+    }
+    cluster.create(document("c", TYPES[0], 4));
+    let view = cluster.state.node_view();
+    let policy = |name: &str| {
+        let set = view.sets.iter().find(|set| set.name == name).expect("it was made");
+        set.failures.mode()
+    };
+    assert_eq!(policy("a"), RestartMode::Escalate { parent: fnv1a32(b"b") });
+    assert_eq!(policy("c"), RestartMode::Stop);
 }
 
 #[test]

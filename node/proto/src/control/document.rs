@@ -11,13 +11,14 @@
 //!   workers: 6                # the most workers that it may occupy; what `scale` changes
 //!   placement: { nodes: [] }  # empty: anywhere
 //!   durability: volatile
-//!   restart: stop
+//!   on_failure: { policy: restart, max_restarts: 3, window_ms: 60000, parent: flights.supervisor }
 //!   tenant: default
 //! ```
 //! Unknown fields are errors: a misspelt one would silently take its default.
 
-use ringfleet_abi::KeySpace;
+use ringfleet_abi::hash::fnv1a32;
 use ringfleet_abi::limits::SHARDS_DEFAULT;
+use ringfleet_abi::{KeySpace, RestartMode};
 
 /// The `apiVersion` of this build.
 pub const API_VERSION: &str = "ringfleet.io/v1alpha1";
@@ -72,9 +73,12 @@ wire! {
         /// What survives a loss (C5).
         #[serde(default)]
         pub durability: Durability,
-        /// What becomes of a failed actor.
+        /// What becomes of a failed actor, if `on_failure` does not say it.
         #[serde(default)]
         pub restart: Restart,
+        /// What becomes of a failed actor. Fixed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub on_failure: Option<OnFailure>,
         /// Whose it is.
         #[serde(default = "tenant_default")]
         pub tenant: String,
@@ -145,6 +149,58 @@ wire! {
     }
 }
 
+wire! {
+    /// What becomes of an actor whose handler failed, with bounds.
+    #[serde(deny_unknown_fields)]
+    pub struct OnFailure {
+        /// What is done first.
+        pub policy: FailurePolicy,
+        /// For `restart`: how often in a window; absent: however often it fails. Behind the last an actor stays failed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub max_restarts: Option<u32>,
+        /// For `restart`: the length of a window, which begins with the first restart after the one before has ended.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub window_ms: Option<u32>,
+        /// The set whose actor of the same key fails when one of this set has failed for good.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub parent: Option<String>,
+    }
+}
+
+wire! {
+    /// What is done with an actor whose handler failed.
+    #[derive(Copy, Hash)]
+    #[serde(rename_all = "lowercase")]
+    pub enum FailurePolicy {
+        /// It stays failed; its messages are dead-lettered `actor_failed`.
+        Stop,
+        /// Its state goes back to the initial one.
+        Restart,
+        /// It stays failed, and the actor of its key in the parent set fails with `child_failed`.
+        Escalate,
+    }
+}
+
+/// What a device is told of a set's policy.
+#[must_use]
+pub fn restart_mode(restart: Restart, on_failure: Option<&OnFailure>) -> RestartMode {
+    let Some(on_failure) = on_failure else {
+        return match restart {
+            Restart::Stop => RestartMode::Stop,
+            Restart::Restart => RestartMode::Restart,
+        };
+    };
+    let parent = on_failure.parent.as_ref().map_or(0, |name| fnv1a32(name.as_bytes()));
+    match (on_failure.policy, on_failure.max_restarts) {
+        (FailurePolicy::Restart, Some(restarts)) => {
+            RestartMode::Limited { restarts, window_ms: on_failure.window_ms.unwrap_or(u32::MAX), parent }
+        }
+        (FailurePolicy::Restart, None) => RestartMode::Restart,
+        (FailurePolicy::Escalate, _) if parent != 0 => RestartMode::Escalate { parent },
+        (FailurePolicy::Stop | FailurePolicy::Escalate, _) => RestartMode::Stop,
+    }
+}
+
 fn shards_default() -> u16 {
     SHARDS_DEFAULT
 }
@@ -169,6 +225,7 @@ impl ActorSet {
                 placement: Placement::default(),
                 durability: Durability::Volatile,
                 restart: Restart::Stop,
+                on_failure: None,
                 tenant: tenant_default(),
             },
         }

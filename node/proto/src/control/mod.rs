@@ -64,5 +64,6 @@ pub use failure::{Failure, LeaderHint, Refusal, RefusalCode};
 pub use node::{Joined, Load, NodeAnswer, NodeReply, NodeRequest, Released, RenewGranted, SessionIdentity};
 pub use report::{DeviceKind, DeviceReport, FieldReport, MessageReport, Scalar, TypeReport};
 pub use view::{
-    CoordinatorView, DeviceView, Directory, Fence, MemberView, NodeView, SetState, SetView, ShardState, ShardView,
+    CoordinatorView, DeviceView, Directory, FailureView, Fence, MemberView, NodeView, SetState, SetView, ShardState,
+    ShardView,
 };

@@ -148,6 +148,12 @@ wire! {
         pub in_flight: u64,
         /// Messages dead-lettered since the start.
         pub dead_lettered: u64,
+        /// Actors that failed, since the start.
+        pub failures: u64,
+        /// Of these, how many were restarted.
+        pub restarts: u64,
+        /// And how many stayed failed and were told to the parent set.
+        pub escalations: u64,
         /// Bytes of actor memory in use.
         pub memory_used_bytes: u64,
     }

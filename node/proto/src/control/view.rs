@@ -10,9 +10,11 @@
 //! An incarnation is the index of the log record that admitted it, so a reader knows from its view alone whether an
 //! incarnation is alive ([`NodeView::fence`]), without a growing list of dead ones.
 
-use super::document::{Durability, Keys, Restart};
+use super::document::{Durability, Keys, SetSpec, restart_mode};
 use super::limits::{DEVICE_VIEW_BYTES, MEMBER_VIEW_BYTES};
-use ringfleet_abi::{DeviceIndex, Epoch, Incarnation, NodeId, SetId, ShardId, ShardIndex, WorkerIndex};
+use ringfleet_abi::{
+    DeviceIndex, Epoch, Incarnation, NodeId, RestartBudget, RestartMode, SetId, ShardId, ShardIndex, WorkerIndex,
+};
 
 wire! {
     /// A live member.
@@ -88,6 +90,35 @@ wire! {
 }
 
 wire! {
+    /// What becomes of failed actors, in the numbers of [`RestartBudget`]. The default is that they stay failed.
+    #[derive(Copy, Default, Hash)]
+    pub struct FailureView {
+        /// Restarts in a window.
+        pub restarts: u32,
+        /// The length of a window.
+        pub window_ms: u32,
+        /// Tag of the parent set's name.
+        pub parent: u32,
+    }
+}
+
+impl FailureView {
+    /// What a document says.
+    #[must_use]
+    pub fn of(spec: &SetSpec) -> Self {
+        let RestartBudget { restarts, window_ms, parent } =
+            restart_mode(spec.restart, spec.on_failure.as_ref()).budget();
+        Self { restarts, window_ms, parent }
+    }
+
+    /// What a device is told.
+    #[must_use]
+    pub fn mode(&self) -> RestartMode {
+        RestartBudget { restarts: self.restarts, window_ms: self.window_ms, parent: self.parent }.mode()
+    }
+}
+
+wire! {
     /// A set.
     pub struct SetView {
         /// Its id; never reused.
@@ -107,7 +138,7 @@ wire! {
         /// How many shards.
         pub shards: u16,
         /// What becomes of failed actors.
-        pub restart: Restart,
+        pub failures: FailureView,
         /// What survives a loss.
         pub durability: Durability,
         /// Whose it is.

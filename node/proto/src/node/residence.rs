@@ -22,12 +22,12 @@
 //! route is reported lost (`shard_restarted`), because its successors may have overtaken it. In a set that is new to the device
 //! there is no such message: its shards are routed at once.
 
-use ringfleet_abi::{Control, DeviceIndex, Epoch, RestartMode, RouteTarget, SetId, ShardId, Status, WorkerIndex};
+use ringfleet_abi::{Control, DeviceIndex, Epoch, RouteTarget, SetId, ShardId, Status, WorkerIndex};
 
 use super::NodeProto;
 use crate::action::Action;
+use crate::control::NodeView;
 use crate::control::view::{SetState, ShardState, ShardView};
-use crate::control::{NodeView, Restart};
 use crate::now::Now;
 use crate::wire::Answer;
 
@@ -146,10 +146,7 @@ impl NodeProto {
             keys: set.keys.into(),
             shards: set.shards,
             actors_per_shard: self.config.actors_per_shard,
-            restart: match set.restart {
-                Restart::Stop => RestartMode::Stop,
-                Restart::Restart => RestartMode::Restart,
-            },
+            restart: set.failures.mode(),
         };
         for device in 0..self.devices.len() as u16 {
             self.submit(DeviceIndex(device), control);

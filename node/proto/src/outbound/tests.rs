@@ -2,7 +2,7 @@ use ringfleet_abi::{NodeId, SessionId, SetId, ShardIndex};
 
 use super::*;
 use crate::control::view::{DeviceView, MemberView, SetState, SetView, ShardState, ShardView};
-use crate::control::{Durability, Keys, NodeView, Restart};
+use crate::control::{Durability, FailureView, Keys, NodeView};
 use crate::limits::EGRESS_RESERVE;
 use crate::wire::{Frame, RunHeader, decode};
 
@@ -32,7 +32,7 @@ fn view(index: u64, owner: Incarnation, epoch: u64, members: &[Incarnation]) -> 
         layout_hash: 0,
         keys: Keys::Hashed,
         shards: 2,
-        restart: Restart::Stop,
+        failures: FailureView::default(),
         durability: Durability::Volatile,
         tenant: "default".into(),
         state: SetState::Active,

@@ -10,7 +10,7 @@ use ringfleet_abi::{
 use super::device::{Checker, Device};
 use crate::action::Action;
 use crate::control::view::{DeviceView, MemberView, SetState, SetView, ShardState, ShardView};
-use crate::control::{Durability, Keys, NodeView, Restart};
+use crate::control::{Durability, FailureView, Keys, NodeView};
 use crate::node::{DeviceConfig, NodeConfig, NodeProto};
 use crate::now::{NS_PER_MS, Now};
 use crate::outbound::{Outbound, OutboundConfig, OutboundEvent};
@@ -190,7 +190,7 @@ fn set(id: u16) -> SetView {
         layout_hash: 1,
         keys: Keys::Hashed,
         shards: SHARDS,
-        restart: Restart::Stop,
+        failures: FailureView::default(),
         durability: Durability::Volatile,
         tenant: "default".into(),
         state: SetState::Active,
