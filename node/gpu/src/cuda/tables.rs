@@ -596,11 +596,11 @@ mod tests {
             };
             tables.submit(add).expect("room");
             let (writes, _) = tables.take_changes().expect("a set has come");
-            let entries = writes.iter().filter_map(|write| match write {
+            let mut entries = writes.iter().filter_map(|write| match write {
                 TableWrite::Set(_, entry) => Some(*entry),
                 _ => None,
             });
-            let entry = entries.last().expect("its entry");
+            let entry = entries.next_back().expect("its entry");
             (entry.record_units, entry.keeps, entry.restarts, entry.window_ms, entry.parent)
         };
         assert_eq!(entry(RestartMode::Stop), (3, 0, 0, 0, 0));
