@@ -7,6 +7,7 @@
 //! | [`hop`] | `hop`: the benchmark |
 //! | [`flights`] | `flights.aircraft`, `flights.carrier`, `flights.airport`: a year of real flights |
 //! | [`graph`] | `graph.vertex`, `graph.block`, `graph.group`, `graph.rounds`: PageRank and components of a real graph |
+//! | [`txmon`] | `txmon.account`, `txmon.case`, `txmon.desk`: transaction monitoring |
 //!
 //! Deliberately absent: I/O. Streams, files and clients belong to those who run the actors.
 
@@ -15,6 +16,7 @@ pub mod echo;
 pub mod flights;
 pub mod graph;
 pub mod hop;
+pub mod txmon;
 
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_actor::types;
@@ -33,6 +35,9 @@ pub fn types() -> Vec<&'static TypeDescriptor> {
         graph::group::Group,
         graph::rounds::Rounds,
         graph::vertex::Vertex,
+        txmon::account::Account,
+        txmon::case::Case,
+        txmon::desk::Desk,
     ]
 }
 

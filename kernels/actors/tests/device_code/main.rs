@@ -7,6 +7,7 @@ mod graph;
 mod host;
 #[path = "../schedule/mod.rs"]
 mod schedule;
+mod txmon;
 
 use compare::{Random, compare, compare_streams, stream};
 use ringfleet_actor::prelude::*;
@@ -108,6 +109,18 @@ fn the_generator_of_device_code_gives_the_known_answers_of_random123() {
     let answers =
         "6627e8d5 e169c58d bc57ac4c 9b00dbd8 408f276d 41c83b0e a20bc7c6 6d5451fd d16cfe09 94fdcceb 5001e420 24126ea1 ";
     assert_eq!(String::from_utf8_lossy(&output.stdout), answers);
+}
+
+/// Random messages seldom make an alert: these are a month of transactions, with launderers of every pattern.
+#[test]
+fn the_txmon_actors_do_the_same_natively_as_programs_and_as_device_code_in_a_whole_month() {
+    let types = ringfleet_actors::types();
+    let streams = txmon::streams(&types);
+    let messages: usize = streams.iter().map(|stream| stream.envelopes.len()).sum();
+    if let Some((handled, failed)) = compare_streams("txmon", &types, &streams) {
+        println!("{} actors, {handled} messages", streams.len());
+        assert_eq!((handled, failed), (messages, 0));
+    }
 }
 
 #[test]

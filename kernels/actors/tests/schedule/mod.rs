@@ -34,8 +34,18 @@ impl<'a> Schedule<'a> {
 
     /// Tells or asks as a client, and lets the actors run until nothing is left to do.
     pub fn run<M: Message>(&mut self, tag: u32, key: ActorKey, message: &M, flags: Flags) {
+        self.send(tag, key, message, flags);
+        self.settle();
+    }
+
+    /// Tells or asks as a client.
+    pub fn send<M: Message>(&mut self, tag: u32, key: ActorKey, message: &M, flags: Flags) {
         let from = ActorId::client(SessionId(1), 1);
         self.push(message.to_envelope(from, ActorId::new(self.set(tag), key), flags));
+    }
+
+    /// Lets the actors run until nothing is left to do.
+    pub fn settle(&mut self) {
         while let Some(mut channel) = self.channels.first_entry() {
             match channel.get_mut().pop_front() {
                 Some(envelope) => self.handle(&envelope),
