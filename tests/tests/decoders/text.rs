@@ -5,6 +5,7 @@ use ringfleet::metrics::Metrics;
 use ringfleet::{document, http, message};
 use ringfleet_actors::flights::csv;
 use ringfleet_actors::graph::list::Graph;
+use ringfleet_actors::txmon::ledger::Ledger;
 use ringfleet_proto::control::{FieldReport, Scalar};
 
 use crate::control::type_report;
@@ -108,6 +109,28 @@ fn graphs() {
             Ok(graph) => {
                 assert!(graph.vertices() > 0 && graph.names.len() == graph.to.len());
                 assert!(graph.to.iter().flatten().all(|to| *to < graph.vertices()));
+            }
+            Err(error) => assert_eq!(error.to_string().lines().count(), 1, "one line: {error}"),
+        }
+    });
+}
+
+#[test]
+fn ledgers() {
+    let header = "time_ms,kind,payer,payee,cents,label\n";
+    let lines = [
+        "1,transfer,1,2,3,round_trip\n2,deposit,-,2,3,\n2,salary,9,4294967295,1,velocity\n",
+        "1,purchase,1,2,3,\r\n",
+        "",
+    ];
+    let seeds = texts(&lines.map(|lines| format!("{header}{lines}")).each_ref().map(String::as_str));
+    fuzz!(|plan| {
+        let bytes = feed(&seeds, plan);
+        match bounded(&bytes, 256, || Ledger::parse(&bytes)) {
+            Ok(ledger) => {
+                assert!(ledger.transactions.iter().all(|t| t.cents > 0));
+                assert!(ledger.transactions.is_sorted_by_key(|t| t.time_ms));
+                assert_eq!(Ledger::parse(ledger.to_csv().as_bytes()), Ok(ledger));
             }
             Err(error) => assert_eq!(error.to_string().lines().count(), 1, "one line: {error}"),
         }

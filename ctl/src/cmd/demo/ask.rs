@@ -16,8 +16,8 @@ const ASKERS: usize = 64;
 const ASK_PATIENCE: Duration = Duration::from_secs(20);
 
 /// What the askers of one question share.
-struct Round<R> {
-    todo: VecDeque<(usize, u64)>,
+struct Round<M, R> {
+    todo: VecDeque<(usize, u64, M)>,
     answers: Vec<Option<R>>,
     failed: Option<CtlError>,
 }
@@ -32,18 +32,31 @@ where
     M: Message + Send + Sync + 'static,
     R: Message + Send + 'static,
 {
-    let answers = keys.iter().map(|_| None).collect();
-    let todo = keys.into_iter().enumerate().collect();
-    let round = Arc::new(Mutex::new(Round::<R> { todo, answers, failed: None }));
-    let lock = |round: &Arc<Mutex<Round<R>>>, change: &mut dyn FnMut(&mut Round<R>)| {
+    ask_each::<A, M, R>(env, session, keys.into_iter().map(|key| (key, question())).collect()).await
+}
+
+/// Asks the actors under the keys each its own question, a bounded number at a time; answers in the order of the questions.
+///
+/// # Errors
+/// The first actor that did not answer, and why.
+pub async fn ask_each<A, M, R>(env: &Env, session: &Session, questions: Vec<(u64, M)>) -> CtlResult<Vec<R>>
+where
+    A: ringfleet_actor::Handles<M>,
+    M: Message + Send + Sync + 'static,
+    R: Message + Send + 'static,
+{
+    let answers = questions.iter().map(|_| None).collect();
+    let todo = questions.into_iter().enumerate().map(|(at, (key, question))| (at, key, question)).collect();
+    let round = Arc::new(Mutex::new(Round::<M, R> { todo, answers, failed: None }));
+    let lock = |round: &Arc<Mutex<Round<M, R>>>, change: &mut dyn FnMut(&mut Round<M, R>)| {
         change(&mut round.lock().unwrap_or_else(PoisonError::into_inner));
     };
-    let asker = |round: Arc<Mutex<Round<R>>>, session: Session| async move {
+    let asker = |round: Arc<Mutex<Round<M, R>>>, session: Session| async move {
         loop {
             let mut next = None;
             lock(&round, &mut |round| next = if round.failed.is_some() { None } else { round.todo.pop_front() });
-            let Some((at, key)) = next else { return };
-            let answer = session.ask_of(ActorRef::<A>::at(key), &question(), ASK_PATIENCE).await;
+            let Some((at, key, question)) = next else { return };
+            let answer = session.ask_of(ActorRef::<A>::at(key), &question, ASK_PATIENCE).await;
             let mut answer = Some(answer);
             lock(&round, &mut |round| match answer.take() {
                 Some(Ok(answer)) => round.answers[at] = Some(answer),

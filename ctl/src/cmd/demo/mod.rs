@@ -23,6 +23,7 @@ mod leader;
 mod progress;
 mod quiet;
 mod stream;
+mod txmon;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +66,8 @@ pub enum AppName {
     Flights,
     /// PageRank and connected components of a graph, a line a vertex: its name, a tab, the numbers of those that it leads to [built in: WordNet].
     Graph,
+    /// Transaction monitoring: CSV, one transaction a line [built in: a month of a bank that does not exist, from a seeded model].
+    Txmon,
 }
 
 /// Arguments of `demo`.
@@ -102,6 +105,7 @@ pub async fn run(app: &App, args: &DemoArgs) -> CtlResult {
     match args.app {
         AppName::Flights => demonstrate(app, args, flights::Flights::open(input)?).await,
         AppName::Graph => demonstrate(app, args, graph::Graph::open(input)?).await,
+        AppName::Txmon => demonstrate(app, args, txmon::Txmon::open(input)?).await,
     }
 }
 
