@@ -106,6 +106,10 @@ fn the_built_in_model_gives_what_the_serial_computation_gives() {
     let ledger = Model::BUILT_IN.ledger();
     let results = check(&ledger);
     println!("{} transactions\n{}", ledger.transactions.len(), results.tables(&ledger));
+    // As docs/applications.md says.
+    assert_eq!((ledger.transactions.len(), results.accounts.len()), (139_667, 4_243));
+    let found = Rule::ALL.map(|rule| results.found(&ledger, rule)).map(|it| (it.alerted, it.labelled, it.both));
+    assert_eq!(found, [(31, 25, 24), (25, 25, 22), (22, 25, 18)]);
     for rule in Rule::ALL {
         let found = results.found(&ledger, rule);
         assert!(found.both > 0 && found.both < found.labelled, "{rule:?}: {found:?}: some are found, some evade");
