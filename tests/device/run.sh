@@ -9,7 +9,7 @@ set -uo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 
-tests=(cuda cuda_process cuda_group cuda_flights cuda_graph failures)
+tests=(cuda cuda_process cuda_group cuda_flights cuda_graph cuda_txmon failures)
 
 build() {
     local to="$1" repository profile=()
@@ -75,6 +75,7 @@ run() {
     step bench-json timeout 120 "$here/ringfleet" bench device --devices gpu:0 --actors 131072,1048576 -o json
     step demo timeout 120 "$here/ringfleet" demo --nodes 1 --devices "$all"
     step demo-graph timeout 120 "$here/ringfleet" demo --app graph --nodes 1 --devices "$all"
+    step demo-txmon timeout 120 "$here/ringfleet" demo --app txmon --nodes 1 --devices "$all"
     echo
     echo "== $(tr '\n' ' ' <"$out/machine.txt")"
     printf '%s\n' "${rows[@]}"
