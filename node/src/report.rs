@@ -84,6 +84,7 @@ fn scalar(ty: &FieldType) -> Option<Scalar> {
         FieldType::I128 => Scalar::I128,
         FieldType::F32 => Scalar::F32,
         FieldType::F64 => Scalar::F64,
+        FieldType::Enum(_, number, _) => return scalar(number),
         FieldType::Array(..) | FieldType::Struct(..) => return None,
     })
 }
@@ -103,6 +104,7 @@ mod tests {
         const ALL: &[FieldDescriptor] = &[
             FieldDescriptor { name: "code", ty: FieldType::Array(&BYTE, 4), offset: 0 },
             FieldDescriptor { name: "ends", ty: FieldType::Array(&POINT_TYPE, 2), offset: 4 },
+            FieldDescriptor { name: "mode", ty: FieldType::Enum("Mode", &FieldType::U16, &[]), offset: 20 },
         ];
         let flat: Vec<_> = fields(ALL).into_iter().map(|f| (f.name, f.scalar, f.count, f.offset_bytes)).collect();
         let want = [
@@ -111,6 +113,7 @@ mod tests {
             ("ends.0.y", Scalar::I32, 0, 8),
             ("ends.1.x", Scalar::I32, 0, 12),
             ("ends.1.y", Scalar::I32, 0, 16),
+            ("mode", Scalar::U16, 0, 20),
         ];
         assert_eq!(flat, want.map(|(name, scalar, count, offset)| (name.to_owned(), scalar, count, offset)));
     }

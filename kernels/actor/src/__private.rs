@@ -1,5 +1,6 @@
 //! For generated code only; no part of the interface.
 
+use bytemuck::checked::CheckedCastError;
 use ringfleet_abi::Envelope;
 
 pub use bytemuck;
@@ -11,19 +12,31 @@ pub use crate::code::{push_const, push_message, push_type};
 pub use crate::descriptor::code_hash;
 pub use crate::plain::layout_hash;
 
+use crate::actor::Actor;
 use crate::descriptor::KindDescriptor;
 use crate::fault::Fault;
 use crate::message::Message;
-use crate::plain::Plain;
+
+/// Puts the state of an actor that has just been activated into its slot, whatever was there.
+///
+/// # Panics
+/// If the slot is too small: a bug of the device.
+pub fn init<A: Actor>(slot: &mut [u8]) {
+    slot[..size_of::<A>()].copy_from_slice(bytemuck::bytes_of(&A::initial()));
+}
 
 /// The state in its slot.
+///
+/// # Errors
+/// [`Fault::OutOfBounds`] if an enum in it has the number of no variant: handlers cannot write one.
 ///
 /// # Panics
 /// If the device handed over a slot that is too small or not aligned: a bug of the device.
 #[inline(always)]
-pub fn state_of<S: Plain>(slot: &mut [u8]) -> &mut S {
-    match bytemuck::try_from_bytes_mut(&mut slot[..size_of::<S>()]) {
-        Ok(state) => state,
+pub fn state_of<A: Actor>(slot: &mut [u8]) -> Result<&mut A, Fault> {
+    match bytemuck::checked::try_from_bytes_mut(&mut slot[..size_of::<A>()]) {
+        Ok(state) => Ok(state),
+        Err(CheckedCastError::InvalidBitPattern) => Err(Fault::OutOfBounds),
         Err(_) => panic!("a device hands over state slots that are aligned to 16 bytes"),
     }
 }
@@ -31,14 +44,14 @@ pub fn state_of<S: Plain>(slot: &mut [u8]) -> &mut S {
 /// The message in an envelope of its kind, in place.
 ///
 /// # Errors
-/// [`Fault::BadMessage`] if the payload has another length.
+/// [`Fault::BadMessage`] if the payload has another length, or an enum in it the number of no variant.
 #[inline(always)]
 pub fn message_of<M: Message>(incoming: &Envelope) -> Result<&M, Fault> {
     if incoming.payload_len() != size_of::<M>() {
         return Err(Fault::BadMessage);
     }
     // The payload starts at offset 32 of an envelope aligned to 64, and no plain type is aligned to more than 16.
-    bytemuck::try_from_bytes(&incoming.payload[..size_of::<M>()]).map_err(|_| Fault::BadMessage)
+    bytemuck::checked::try_from_bytes(&incoming.payload[..size_of::<M>()]).map_err(|_| Fault::BadMessage)
 }
 
 /// The descriptor of a message.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 
+use bytemuck::{CheckedBitPattern, NoUninit};
 use ringfleet_abi::ActorKey;
 use ringfleet_abi::hash::fnv1a32;
 
@@ -11,7 +12,7 @@ use crate::message::Message;
 use crate::plain::{FieldDescriptor, Plain};
 
 /// An actor type: the state. Implemented by `#[actor]`.
-pub trait Actor: Plain {
+pub trait Actor: Plain + NoUninit + CheckedBitPattern {
     /// The type's name, and the name of the set that `Type::at(key)` addresses.
     const NAME: &'static str;
     /// How much of a GPU works on one message.

@@ -70,13 +70,25 @@ fn ty_of(externals: &mut Externals, ty: &FieldType) -> Ty {
             let fields = fields.iter().map(|field| (field.name.to_owned(), ty_of(externals, &field.ty))).collect();
             externals.structure(name, fields)
         }
+        FieldType::Enum(name, number, variants) => {
+            let number = match number {
+                FieldType::U8 => Int::U8,
+                FieldType::U16 => Int::U16,
+                _ => Int::U32,
+            };
+            externals.enumeration(
+                name,
+                number,
+                variants.iter().map(|variant| (variant.name.to_owned(), variant.value)).collect(),
+            )
+        }
     }
 }
 
 /// A type that the text of a handler may name, or that a constant in it may have.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be used in a handler",
-    label = "not a number, `bool`, array, tuple or plain struct"
+    label = "not a number, `bool`, array, tuple, plain struct or plain enum"
 )]
 pub trait Known {
     /// The type.
@@ -92,7 +104,7 @@ impl<T: Plain> Known for T {
         ty_of(externals, &T::TYPE)
     }
     fn bytes(&self) -> Vec<u8> {
-        bytemuck::bytes_of(self).to_vec()
+        bytemuck::bytes_of(&self.raw()).to_vec()
     }
 }
 

@@ -5,14 +5,14 @@ use std::fmt;
 /// Why a handling failed. The handling has sent nothing then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The actor type has no handler of this kind, or the payload has another length. The only fault that leaves the
-    /// actor as it was: it is returned before any handler runs.
+    /// The actor type has no handler of this kind, the payload has another length, or an enum in it has the number of no
+    /// variant. The only fault that leaves the actor as it was: it is returned before any handler runs.
     BadMessage,
     /// The result of an operation does not fit its type, or a shift is as wide as its operand.
     Overflow,
     /// A division or remainder by zero.
     DivideByZero,
-    /// An index beyond the end of an array.
+    /// An index beyond the end of an array, or an enum in the state that has the number of no variant.
     OutOfBounds,
     /// More tells, replies and timers than the type's `max_sends`.
     TooManySends,

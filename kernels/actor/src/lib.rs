@@ -81,7 +81,7 @@ pub use descriptor::{KindDescriptor, TypeDescriptor, TypeRegistry, TypeRegistryE
 pub use fault::Fault;
 pub use message::Message;
 pub use ops::{FUEL_PER_MESSAGE, Fuel};
-pub use plain::{FieldDescriptor, FieldType, Plain};
+pub use plain::{FieldDescriptor, FieldType, Plain, VariantDescriptor};
 pub use ringfleet_abi::{ActorId, ActorKey, Envelope, Flags, Hlc, SetId};
 pub use ringfleet_macros::{actor, handlers, message, plain};
 pub use sends::{SendBuffer, Target};

@@ -1,5 +1,6 @@
 //! Messages: plain data of at most 32 bytes with a kind.
 
+use bytemuck::{CheckedBitPattern, NoUninit};
 use ringfleet_abi::limits::PAYLOAD_BYTES_MAX;
 use ringfleet_abi::{ActorId, Envelope, Flags};
 
@@ -11,7 +12,7 @@ use crate::plain::{FieldDescriptor, Plain};
     label = "not a message",
     note = "put `#[message]` on the struct"
 )]
-pub trait Message: Plain {
+pub trait Message: Plain + NoUninit + CheckedBitPattern {
     /// The struct's name.
     const NAME: &'static str;
     /// The kind: `fnv1a16` of the name, never 0. Adding a handler never changes the kinds of others.
@@ -28,14 +29,15 @@ pub trait Message: Plain {
         payload
     }
 
-    /// The message in an envelope, or `None` if the envelope carries another kind or another length.
+    /// The message in an envelope, or `None` if the envelope carries another kind or length, or an enum in it has the number of
+    /// no variant.
     #[must_use]
     #[inline]
     fn from_envelope(envelope: &Envelope) -> Option<Self> {
         if envelope.kind != Self::KIND || envelope.payload_len() != size_of::<Self>() {
             return None;
         }
-        bytemuck::try_pod_read_unaligned(&envelope.payload[..size_of::<Self>()]).ok()
+        bytemuck::checked::try_pod_read_unaligned(&envelope.payload[..size_of::<Self>()]).ok()
     }
 
     /// An envelope with this message, not yet stamped.

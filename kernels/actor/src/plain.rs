@@ -2,10 +2,11 @@
 
 use std::fmt;
 
-use bytemuck::Pod;
+use bytemuck::{Pod, Zeroable};
 
-/// Fixed-size data without padding and without pointers: integers, floats, arrays of plain data, and structs that carry
-/// `#[message]` or `#[plain]`. Every pattern of bits is a value, so bytes from outside need no check but their length.
+/// Fixed-size data without padding and without pointers: integers, floats, enums with `#[plain]`, arrays of plain data, and structs that
+/// carry `#[message]` or `#[plain]`. All zeroes are a value. Every pattern of bits is one, but for enums: bytes from outside are checked for
+/// their length and the numbers of their enums.
 ///
 /// The macro reports padding where it knows all types; padding around nested structs is found when constants are evaluated:
 ///
@@ -29,12 +30,26 @@ use bytemuck::Pod;
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not plain data",
-    label = "not a fixed-size integer, float, array of plain data, or struct with `#[plain]`",
-    note = "put `#[plain]` on the struct if it is yours"
+    label = "not a fixed-size integer, float, array of plain data, or type with `#[plain]`",
+    note = "put `#[plain]` on the struct or enum if it is yours"
 )]
-pub trait Plain: Pod {
+pub trait Plain: Copy + Zeroable {
     /// The type as data.
     const TYPE: FieldType;
+
+    /// The type with numbers in place of enums: of the same layout, and every pattern of bits is a value.
+    #[doc(hidden)]
+    type Raw: Pod;
+
+    /// The value with numbers in place of enums.
+    #[doc(hidden)]
+    #[must_use]
+    fn raw(self) -> Self::Raw;
+
+    /// Whether these bits are a value: every enum has the number of one of its variants.
+    #[doc(hidden)]
+    #[must_use]
+    fn valid(bits: &Self::Raw) -> bool;
 
     /// The value as it is stored: a float that is a NaN becomes the positive quiet one without payload.
     #[doc(hidden)]
@@ -76,6 +91,17 @@ pub enum FieldType {
     Array(&'static FieldType, usize),
     /// A struct, with its name and fields in the order of their offsets.
     Struct(&'static str, &'static [FieldDescriptor]),
+    /// An enum, with its name, the number that it is held as (`u8`, `u16` or `u32`), and its variants in the order of the text.
+    Enum(&'static str, &'static FieldType, &'static [VariantDescriptor]),
+}
+
+/// A variant of an enum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VariantDescriptor {
+    /// Its name in the source text.
+    pub name: &'static str,
+    /// Its number.
+    pub value: u32,
 }
 
 /// One field of a message, a state or a nested struct.
@@ -105,6 +131,7 @@ impl FieldType {
                 Some(last) => last.offset + last.ty.bytes(),
                 None => 0,
             },
+            FieldType::Enum(_, number, _) => number.bytes(),
         }
     }
 
@@ -124,6 +151,9 @@ impl FieldType {
             FieldType::F64 => fnv(hash, b"f64;"),
             FieldType::Array(element, len) => fnv(element.hash(fnv(hash, b"[")), &(*len as u64).to_le_bytes()),
             FieldType::Struct(name, fields) => hash_fields(fnv(fnv(hash, name.as_bytes()), b"{"), fields),
+            FieldType::Enum(name, number, variants) => {
+                hash_variants(number.hash(fnv(fnv(hash, name.as_bytes()), b"|")), variants)
+            }
         }
     }
 }
@@ -132,7 +162,7 @@ impl fmt::Display for FieldType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FieldType::Array(element, len) => write!(f, "[{element}; {len}]"),
-            FieldType::Struct(name, _) => f.write_str(name),
+            FieldType::Struct(name, _) | FieldType::Enum(name, ..) => f.write_str(name),
             scalar => f.write_str(match scalar {
                 FieldType::U8 => "u8",
                 FieldType::U16 => "u16",
@@ -169,6 +199,16 @@ const fn hash_fields(mut hash: u64, fields: &[FieldDescriptor]) -> u64 {
     fnv(hash, b"}")
 }
 
+const fn hash_variants(mut hash: u64, variants: &[VariantDescriptor]) -> u64 {
+    let mut at = 0;
+    while at < variants.len() {
+        hash = fnv(fnv(hash, variants[at].name.as_bytes()), b"=");
+        hash = fnv(hash, &variants[at].value.to_le_bytes());
+        at += 1;
+    }
+    fnv(hash, b"}")
+}
+
 /// FNV-1a continued from `hash`.
 pub(crate) const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
     let mut at = 0;
@@ -179,9 +219,27 @@ pub(crate) const fn fnv(mut hash: u64, bytes: &[u8]) -> u64 {
     hash
 }
 
+/// What numbers are: their own bits.
+macro_rules! number {
+    () => {
+        type Raw = Self;
+        #[inline(always)]
+        fn raw(self) -> Self {
+            self
+        }
+        #[inline(always)]
+        fn valid(_: &Self) -> bool {
+            true
+        }
+    };
+}
+
 macro_rules! scalars {
     ($($ty:ty => $variant:ident),*) => {
-        $(impl Plain for $ty { const TYPE: FieldType = FieldType::$variant; })*
+        $(impl Plain for $ty {
+            const TYPE: FieldType = FieldType::$variant;
+            number!();
+        })*
     };
 }
 
@@ -192,6 +250,7 @@ macro_rules! floats {
     ($($ty:ty => $variant:ident, $nan:literal);*) => {
         $(impl Plain for $ty {
             const TYPE: FieldType = FieldType::$variant;
+            number!();
             #[inline(always)]
             fn canonical(self) -> Self {
                 if self.is_nan() { <$ty>::from_bits($nan) } else { self }
@@ -204,11 +263,22 @@ floats!(f32 => F32, 0x7fc0_0000; f64 => F64, 0x7ff8_0000_0000_0000);
 
 impl<T: Plain, const N: usize> Plain for [T; N] {
     const TYPE: FieldType = FieldType::Array(&T::TYPE, N);
+    type Raw = [T::Raw; N];
+    #[inline]
+    fn raw(self) -> Self::Raw {
+        self.map(T::raw)
+    }
+    #[inline(always)]
+    fn valid(bits: &Self::Raw) -> bool {
+        bits.iter().all(T::valid)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const VARIANTS: &[VariantDescriptor] = &[VariantDescriptor { name: "A", value: 0 }];
 
     #[test]
     fn a_layout_hash_sees_names_types_and_offsets() {
@@ -219,9 +289,17 @@ mod tests {
             FieldDescriptor { ty: FieldType::I32, ..base[0] },
             FieldDescriptor { offset: 4, ..base[0] },
             FieldDescriptor { ty: <[u32; 1]>::TYPE, ..base[0] },
+            FieldDescriptor { ty: FieldType::Enum("E", &FieldType::U32, VARIANTS), ..base[0] },
         ] {
             assert_ne!(layout_hash(&[changed]), hash, "{changed:?}");
         }
+        let hash = |variants| {
+            layout_hash(&[FieldDescriptor { ty: FieldType::Enum("E", &FieldType::U8, variants), ..base[0] }])
+        };
+        const RENAMED: &[VariantDescriptor] = &[VariantDescriptor { name: "B", value: 0 }];
+        const RENUMBERED: &[VariantDescriptor] = &[VariantDescriptor { name: "A", value: 1 }];
+        assert_ne!(hash(VARIANTS), hash(RENAMED));
+        assert_ne!(hash(VARIANTS), hash(RENUMBERED));
     }
 
     #[test]

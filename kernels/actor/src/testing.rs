@@ -48,10 +48,10 @@ impl StateSlot {
     /// A copy of the state as its type.
     ///
     /// # Panics
-    /// If the state is of another size.
+    /// If the state is of another size, or an enum in it has the number of no variant.
     #[must_use]
     pub fn read<A: Actor>(&self) -> A {
-        bytemuck::pod_read_unaligned(self.bytes())
+        bytemuck::checked::pod_read_unaligned(self.bytes())
     }
 }
 

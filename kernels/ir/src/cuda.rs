@@ -9,10 +9,11 @@ use std::fmt::Write as _;
 
 use crate::program::{
     Arg, BlockId, CtxValue, Function, LocalKind, Mode, Op, Operand, Place, Program, Step, StmtKind, Target, Type,
-    TypeId, Value,
+    TypeId, Value, Variant,
 };
 use crate::show::op_name;
 use crate::ty::{Float, Int};
+use crate::verify::with_enums;
 use crate::{Error, FUEL_PER_MESSAGE};
 
 /// Device code of a type: what the kernel's build takes.
@@ -142,6 +143,7 @@ impl Emit<'_> {
         }
         self.line("};");
         self.line(&format!("static_assert(sizeof(State) == {state_bytes}, \"the layout of the state\");"));
+        self.checks_of_enums();
         self.line("RF_FN void init(State &state) {");
         if bytes > 0 {
             self.init("state.own", program.state, &program.initial, 1);
@@ -156,6 +158,50 @@ impl Emit<'_> {
         }
         self.handle();
         Ok(())
+    }
+
+    /// Functions that say whether messages and states are values, where some bits are none.
+    fn checks_of_enums(&mut self) {
+        let program = self.program;
+        let with = with_enums(program);
+        let mut wanted = vec![false; program.types.len()];
+        wanted[program.state as usize] = true;
+        for handler in &program.handlers {
+            wanted[program.messages[handler.message as usize].ty as usize] = true;
+        }
+        for (at, ty) in program.types.iter().enumerate().rev().filter(|(at, _)| with[*at]) {
+            if wanted[at] {
+                match ty {
+                    Type::Array { element, .. } => wanted[*element as usize] = true,
+                    Type::Struct { fields, .. } => fields.iter().for_each(|field| wanted[field.ty as usize] = true),
+                    _ => {}
+                }
+            }
+        }
+        for (at, ty) in program.types.iter().enumerate().filter(|(at, _)| with[*at] && wanted[*at]) {
+            let test = match ty {
+                Type::Enum { variants, .. } => ranges(variants),
+                Type::Array { element, len } => {
+                    let (name, check) = (self.ty(at as TypeId), check_name(*element));
+                    self.line(&format!("RF_FN bool {}(const {name} &value) {{", check_name(at as TypeId)));
+                    self.line("    bool good = true;");
+                    self.line(&format!("    for (u32 at = 0; at < {len}; at++) good &= {check}(value.at[at]);"));
+                    self.line("    return good;\n}");
+                    continue;
+                }
+                Type::Struct { fields, .. } => {
+                    let checked = fields.iter().enumerate().filter(|(_, field)| with[field.ty as usize]);
+                    let checks: Vec<String> = checked
+                        .map(|(at, field)| format!("{}(value.{})", check_name(field.ty), field_name(at, &field.name)))
+                        .collect();
+                    checks.join(" && ")
+                }
+                // Plain data has none of these.
+                _ => continue,
+            };
+            let name = self.ty(at as TypeId);
+            self.line(&format!("RF_FN bool {}(const {name} &value) {{ return {test}; }}", check_name(at as TypeId)));
+        }
     }
 
     /// Functions, each behind all that it calls.
@@ -181,7 +227,7 @@ impl Emit<'_> {
     fn ty(&self, ty: TypeId) -> String {
         match &self.program.types[ty as usize] {
             Type::Bool => "bool".to_owned(),
-            Type::Int(int) => int_name(*int).to_owned(),
+            Type::Int(int) | Type::Enum { number: int, .. } => int_name(*int).to_owned(),
             Type::Float(Float::F32) => "float".to_owned(),
             Type::Float(Float::F64) => "double".to_owned(),
             Type::Array { element, len } => format!("rf_array<{}, {len}>", self.ty(*element)),
@@ -260,6 +306,7 @@ impl Emit<'_> {
             Type::Bool => (bits != 0).to_string(),
             Type::Float(Float::F32) => format!("rf_f32({bits:#x}u)"),
             Type::Float(Float::F64) => format!("rf_f64({bits:#x}ull)"),
+            Type::Enum { number, .. } => format!("({}){bits}u", int_name(number)),
             Type::Int(int) if int.bits() == 128 => {
                 let (upper, lower) = (bits >> 64, bits & u128::from(u64::MAX));
                 format!("({})((rf_u128){upper:#x}ull << 64 | {lower:#x}ull)", int_name(int))
@@ -304,9 +351,7 @@ impl Emit<'_> {
         let mut consts = Vec::new();
         visit_consts(function, &mut |at| {
             let ty = program.consts[at as usize].ty;
-            if !matches!(program.types[ty as usize], Type::Bool | Type::Int(_) | Type::Float(_))
-                && !consts.contains(&at)
-            {
+            if !is_number(&program.types[ty as usize]) && !consts.contains(&at) {
                 consts.push(at);
             }
         });
@@ -522,10 +567,10 @@ impl Emit<'_> {
             Operand::Local(local) => local_name(function, local),
             Operand::Const(at) => {
                 let constant = &self.program.consts[at as usize];
-                match self.program.types[constant.ty as usize] {
-                    Type::Bool | Type::Int(_) | Type::Float(_) => self.scalar(constant.ty, &constant.bytes),
-                    _ => format!("rf_const_{at}"),
+                if is_number(&self.program.types[constant.ty as usize]) {
+                    return self.scalar(constant.ty, &constant.bytes);
                 }
+                format!("rf_const_{at}")
             }
         }
     }
@@ -602,6 +647,7 @@ impl Emit<'_> {
         if program.initial.is_empty() {
             self.line(&format!("    {} nothing;", self.ty(program.state)));
         }
+        let with = with_enums(program);
         self.line("    switch (message.kind) {");
         for handler in &program.handlers {
             let message = &program.messages[handler.message as usize];
@@ -612,10 +658,45 @@ impl Emit<'_> {
             let name = function_name(program, handler.function);
             let body = if bytes == 0 { "{}".to_owned() } else { format!(" = body_of<{ty}>(message)") };
             self.line(&format!("        const {ty} body{body};"));
+            if with[message.ty as usize] {
+                let check = check_name(message.ty);
+                self.line(&format!("        if (!{check}(body)) return FAULT_BAD_MESSAGE;"));
+            }
+            if with[program.state as usize] {
+                let check = check_name(program.state);
+                self.line(&format!("        if (!{check}({own})) return FAULT_OUT_OF_BOUNDS;"));
+            }
             self.line(&format!("        return {name}({own}, body, ctx, fuel);\n    }}"));
         }
         self.line("    default: return FAULT_BAD_MESSAGE;\n    }\n}");
     }
+}
+
+/// Whether values are written where they are used.
+fn is_number(ty: &Type) -> bool {
+    matches!(ty, Type::Bool | Type::Int(_) | Type::Float(_) | Type::Enum { .. })
+}
+
+/// The function that says whether plain data of a type is a value.
+fn check_name(ty: TypeId) -> String {
+    format!("rf_valid_{ty}")
+}
+
+/// Whether `value` is the number of one of these variants, which are in the order of their numbers.
+fn ranges(variants: &[Variant]) -> String {
+    let mut ranges: Vec<(u32, u32)> = Vec::new();
+    for variant in variants {
+        match ranges.last_mut() {
+            Some((_, last)) if last.checked_add(1) == Some(variant.value) => *last = variant.value,
+            _ => ranges.push((variant.value, variant.value)),
+        }
+    }
+    let range = |(first, last): &(u32, u32)| match (first, last) {
+        (0, last) => format!("value <= {last}u"),
+        (first, last) if first == last => format!("value == {first}u"),
+        (first, last) => format!("(value >= {first}u && value <= {last}u)"),
+    };
+    ranges.iter().map(range).collect::<Vec<_>>().join(" || ")
 }
 
 fn int_name(int: Int) -> &'static str {

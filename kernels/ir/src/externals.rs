@@ -1,6 +1,6 @@
 //! What only rustc knows of the names in a tree: layouts, values of constants, kinds of messages.
 
-use crate::ty::Ty;
+use crate::ty::{Int, Ty};
 
 /// A named struct. Values of constants hold its fields one after the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,17 @@ pub struct StructDef {
     pub name: String,
     /// Names and types of its fields, in the order of their offsets.
     pub fields: Vec<(String, Ty)>,
+}
+
+/// A named enum without data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnumDef {
+    /// Its name.
+    pub name: String,
+    /// The number that it is held as.
+    pub number: Int,
+    /// Names and numbers of its variants.
+    pub variants: Vec<(String, u32)>,
 }
 
 /// A message that is handled or sent.
@@ -27,6 +38,8 @@ pub struct ExternalMessage {
 pub struct Externals {
     /// Structs, each once.
     pub structs: Vec<StructDef>,
+    /// Enums, each once.
+    pub enums: Vec<EnumDef>,
     /// Named types.
     pub types: Vec<Ty>,
     /// Constants: type and bytes, little-endian, without padding.
@@ -44,5 +57,15 @@ impl Externals {
             self.structs.len() - 1
         });
         Ty::Struct(at as u32)
+    }
+
+    /// The type of the enum with this name, number and variants.
+    pub fn enumeration(&mut self, name: &str, number: Int, variants: Vec<(String, u32)>) -> Ty {
+        let def = EnumDef { name: name.to_owned(), number, variants };
+        let at = self.enums.iter().position(|known| *known == def).unwrap_or_else(|| {
+            self.enums.push(def);
+            self.enums.len() - 1
+        });
+        Ty::Enum(at as u32)
     }
 }

@@ -13,7 +13,7 @@ use crate::program::{
     Value,
 };
 use crate::scalar::{self, Outcome, Scalar};
-use crate::verify::{scalar_of, verify};
+use crate::verify::{scalar_of, valid, verify, with_enums};
 
 /// Where a message goes. The envelope holds the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Machine<'a> {
     program: &'a Program,
     /// Of each function: the offsets of its locals, and the bytes of all of them.
     frames: Vec<(Vec<usize>, usize)>,
+    /// Of each type: whether there are enums in it.
+    with_enums: Vec<bool>,
     fuel: u32,
 }
 
@@ -88,7 +90,7 @@ impl<'a> Machine<'a> {
             (at.collect(), end)
         };
         let frames = program.functions.iter().map(frame).collect();
-        Ok(Self { program, frames, fuel })
+        Ok(Self { program, frames, with_enums: with_enums(program), fuel })
     }
 
     /// Handles one message. On a fault the state is half changed; on [`fault::BAD_MESSAGE`] it is as it was. `draws` are those of the
@@ -103,11 +105,15 @@ impl<'a> Machine<'a> {
             .iter()
             .find(|handler| self.program.messages[handler.message as usize].kind == incoming.kind)
             .ok_or(fault::BAD_MESSAGE)?;
-        let bytes = self.program.bytes(self.program.messages[handler.message as usize].ty);
-        if incoming.payload_len() != bytes {
+        let message = self.program.messages[handler.message as usize].ty;
+        let bytes = self.program.bytes(message);
+        if incoming.payload_len() != bytes || !self.is_value(message, &incoming.payload[..bytes]) {
             return Err(fault::BAD_MESSAGE);
         }
         let state_bytes = self.program.initial.len();
+        if !self.is_value(self.program.state, &state[..state_bytes]) {
+            return Err(fault::OUT_OF_BOUNDS);
+        }
         let mut memory = state[..state_bytes].to_vec();
         memory.extend_from_slice(&incoming.payload[..bytes]);
         let effects = Effects::default();
@@ -116,6 +122,11 @@ impl<'a> Machine<'a> {
         state[..state_bytes].copy_from_slice(&run.memory[..state_bytes]);
         run.effects.burnt = self.fuel - run.fuel;
         outcome.map(|_| run.effects)
+    }
+
+    /// Whether plain data of a type is a value: every enum in it is one of its variants.
+    fn is_value(&self, ty: TypeId, bytes: &[u8]) -> bool {
+        !self.with_enums[ty as usize] || valid(self.program, ty, bytes)
     }
 }
 

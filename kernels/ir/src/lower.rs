@@ -6,7 +6,7 @@ use crate::externals::Externals;
 use crate::infer::{self, Signature, Typed};
 use crate::program::{
     Const, FORMAT, Field, Function, Handler, Local, LocalId, LocalKind, Message, Op, Operand, Place, Program, Type,
-    TypeId, Value,
+    TypeId, Value, Variant,
 };
 use crate::raw::{self, Expr, ExprKind, Lit, Receiver};
 use crate::ty::{Float, Int, Ty};
@@ -108,6 +108,13 @@ impl Types<'_> {
                     .map(|(name, ty)| Ok(Field { name: name.to_owned(), ty: self.id(&ty)? }))
                     .collect::<Result<_>>()?;
                 Type::Struct { name: name.to_owned(), fields }
+            }
+            Ty::Enum(at) => {
+                let def = &self.externals.enums[*at as usize];
+                let variant = |(name, value): &(String, u32)| Variant { name: name.clone(), value: *value };
+                let mut variants: Vec<Variant> = def.variants.iter().map(variant).collect();
+                variants.sort_by_key(|variant| variant.value);
+                Type::Enum { name: def.name.clone(), number: def.number, variants }
             }
             Ty::Unit | Ty::Never | Ty::Ref(_) | Ty::Var(_) => {
                 return Err(Error::new(0, format!("`{ty}` is not a type of values")));

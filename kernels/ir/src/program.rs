@@ -72,6 +72,24 @@ pub enum Type {
     Tuple(Vec<TypeId>),
     /// `Option`
     Option(TypeId),
+    /// An enum without data. One of its variants is 0.
+    Enum {
+        /// Its name.
+        name: String,
+        /// The number that it is held as: `u8`, `u16` or `u32`.
+        number: Int,
+        /// Its variants, in the order of their numbers.
+        variants: Vec<Variant>,
+    },
+}
+
+/// A variant of an enum.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Variant {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub value: u32,
 }
 
 /// A field of a struct.
@@ -420,14 +438,14 @@ pub enum Op {
     Or,
     Xor,
     Not,
-    /// Give `bool`, of two numbers or `bool`s.
+    /// Give `bool`, of two numbers or `bool`s; `Eq` and `Ne` of two enums, too.
     Eq,
     Ne,
     Lt,
     Le,
     Gt,
     Ge,
-    /// `as`: between numbers, and from `bool` to integers.
+    /// `as`: between numbers, and from `bool` and enums to integers.
     Cast,
     Min,
     Max,
@@ -482,6 +500,7 @@ impl Program {
             Type::Struct { fields, .. } => fields.iter().map(|field| self.bytes(field.ty)).sum(),
             Type::Tuple(parts) => parts.iter().map(|part| self.bytes(*part)).sum(),
             Type::Option(inner) => 1 + self.bytes(*inner),
+            Type::Enum { number, .. } => number.bits() as usize / 8,
         }
     }
 

@@ -33,6 +33,11 @@ impl fmt::Display for Show<'_> {
                     fields.iter().map(|field| format!("{}: {}", field.name, self.ty(field.ty))).collect();
                 writeln!(f, "struct {name} {{ {} }}", fields.join(", "))?;
             }
+            if let Type::Enum { name, number, variants } = ty {
+                let variants: Vec<String> =
+                    variants.iter().map(|variant| format!("{} = {}", variant.name, variant.value)).collect();
+                writeln!(f, "enum {name}: {} {{ {} }}", number.name(), variants.join(", "))?;
+            }
         }
         for handler in &program.handlers {
             let message = &program.messages[handler.message as usize];
@@ -50,7 +55,7 @@ impl Show<'_> {
             Type::Int(int) => int.name().to_owned(),
             Type::Float(float) => float.name().to_owned(),
             Type::Array { element, len } => format!("[{}; {len}]", self.ty(*element)),
-            Type::Struct { name, .. } => name.clone(),
+            Type::Struct { name, .. } | Type::Enum { name, .. } => name.clone(),
             Type::Tuple(parts) => {
                 format!("({})", parts.iter().map(|part| self.ty(*part)).collect::<Vec<_>>().join(", "))
             }
@@ -162,6 +167,10 @@ impl Show<'_> {
             Type::Int(int) => format!("{bits}_{}", int.name()),
             Type::Float(float) if float.bits() == 32 => format!("{:?}_f32", f32::from_bits(bits as u32)),
             Type::Float(_) => format!("{:?}_f64", f64::from_bits(bits as u64)),
+            Type::Enum { name, variants, .. } => {
+                let variant = variants.iter().find(|variant| u128::from(variant.value) == bits);
+                format!("{name}::{}", variant.map_or("?", |variant| &variant.name))
+            }
             _ => format!("const{at}"),
         }
     }

@@ -148,6 +148,8 @@ pub enum Ty {
     Array(Box<Ty>, u32),
     /// A struct: a position in the externals' list of structs.
     Struct(u32),
+    /// An enum without data: a position in the externals' list of enums.
+    Enum(u32),
     /// `(a, b)`
     Tuple(Vec<Ty>),
     /// `Option<T>`, of `checked_` methods.
@@ -179,6 +181,7 @@ impl fmt::Display for Ty {
             Ty::Float(float) => f.write_str(float.name()),
             Ty::Array(element, len) => write!(f, "[{element}; {len}]"),
             Ty::Struct(at) => write!(f, "struct {at}"),
+            Ty::Enum(at) => write!(f, "enum {at}"),
             Ty::Tuple(parts) => {
                 f.write_str("(")?;
                 for part in parts {

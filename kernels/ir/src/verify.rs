@@ -11,7 +11,7 @@ use ringfleet_abi::limits::{MAX_SENDS_LIMIT, PAYLOAD_BYTES_MAX, STATE_BYTES_MAX}
 use crate::Error;
 use crate::program::{
     Arg, Arith, BlockId, CtxValue, FORMAT, Function, LocalKind, Mode, Op, Operand, Place, Program, Step, Stmt,
-    StmtKind, Target, Type, TypeId, Value,
+    StmtKind, Target, Type, TypeId, Value, Variant,
 };
 use crate::scalar::Scalar;
 use crate::ty::{Float, Int};
@@ -30,6 +30,9 @@ pub const EXPANDED_MAX: usize = 1 << 17;
 const TYPE_DEPTH_MAX: usize = 32;
 /// Types in a type, counted wherever they stand: whoever walks through a type takes so many steps.
 const TYPE_NODES_MAX: usize = 1 << 13;
+
+/// Variants of an enum.
+pub const VARIANTS_MAX: usize = 256;
 
 /// Whether nothing behind this statement in its block is reached.
 pub(crate) fn ends(kind: &StmtKind) -> bool {
@@ -72,6 +75,9 @@ pub fn verify(program: &Program) -> Result<()> {
     if !is_plain(program.state) || program.initial.len() != program.bytes(program.state) {
         return wrong("the state is not plain data of the length of its initial value");
     }
+    if !valid(program, program.state, &program.initial) {
+        return wrong("an initial state that is no value of its type");
+    }
     if program.initial.len() > STATE_BYTES_MAX {
         return wrong("the state is too long");
     }
@@ -112,6 +118,10 @@ fn check_types(program: &Program) -> Result<()> {
     for (at, ty) in program.types.iter().enumerate() {
         let parts: Vec<TypeId> = match ty {
             Type::Bool | Type::Int(_) | Type::Float(_) => Vec::new(),
+            Type::Enum { number, variants, .. } if is_enum(*number, variants) => Vec::new(),
+            Type::Enum { .. } => {
+                return Err(Error::new(0, "an enum without 0, with variants out of order, or of another number"));
+            }
             Type::Array { element, .. } => vec![*element],
             Type::Option(inner) => vec![*inner],
             Type::Tuple(parts) => parts.clone(),
@@ -124,7 +134,7 @@ fn check_types(program: &Program) -> Result<()> {
         let each: usize = parts.iter().map(|part| sizes[*part as usize]).sum();
         let size = match ty {
             Type::Array { len, .. } => each.saturating_mul(*len as usize),
-            Type::Bool | Type::Int(_) | Type::Float(_) => program.bytes(at as TypeId),
+            Type::Bool | Type::Int(_) | Type::Float(_) | Type::Enum { .. } => program.bytes(at as TypeId),
             Type::Option(_) => each + 1,
             _ => each,
         };
@@ -139,11 +149,35 @@ fn check_types(program: &Program) -> Result<()> {
     Ok(())
 }
 
-/// Whether every pattern of bits is a value.
+/// Whether an enum is held as a small number without sign, its variants are in the order of their numbers and fit, and the first is 0.
+fn is_enum(number: Int, variants: &[Variant]) -> bool {
+    matches!(number, Int::U8 | Int::U16 | Int::U32)
+        && variants.len() <= VARIANTS_MAX
+        && variants.first().is_some_and(|first| first.value == 0)
+        && variants.is_sorted_by(|a, b| a.value < b.value)
+        && variants.last().is_some_and(|last| u64::from(last.value) >> number.bits() == 0)
+}
+
+/// For every type whether there are enums in it: whether some bits are no value.
+pub(crate) fn with_enums(program: &Program) -> Vec<bool> {
+    let mut with: Vec<bool> = Vec::new();
+    for ty in &program.types {
+        with.push(match ty {
+            Type::Enum { .. } => true,
+            Type::Bool | Type::Int(_) | Type::Float(_) => false,
+            Type::Array { element: inner, .. } | Type::Option(inner) => with[*inner as usize],
+            Type::Tuple(parts) => parts.iter().any(|part| with[*part as usize]),
+            Type::Struct { fields, .. } => fields.iter().any(|field| with[field.ty as usize]),
+        });
+    }
+    with
+}
+
+/// Whether every pattern of bits is a value, but for enums.
 fn plain(program: &Program, ty: TypeId) -> bool {
     match &program.types[ty as usize] {
         Type::Int(int) => !matches!(int, Int::Usize | Int::Isize),
-        Type::Float(_) => true,
+        Type::Float(_) | Type::Enum { .. } => true,
         Type::Array { element, .. } => plain(program, *element),
         Type::Struct { fields, .. } => fields.iter().all(|field| plain(program, field.ty)),
         _ => false,
@@ -171,11 +205,16 @@ fn c_align(program: &Program, ty: TypeId) -> Option<usize> {
     }
 }
 
-/// Whether the bytes are a value: of the right length, and a `bool` is 0 or 1.
-fn valid(program: &Program, ty: TypeId, bytes: &[u8]) -> bool {
+/// Whether the bytes are a value: of the right length, a `bool` is 0 or 1, and an enum one of its variants.
+pub(crate) fn valid(program: &Program, ty: TypeId, bytes: &[u8]) -> bool {
     match &program.types[ty as usize] {
         Type::Bool => bytes[0] < 2,
         Type::Int(_) | Type::Float(_) => true,
+        Type::Enum { variants, .. } => {
+            let mut word = [0; 4];
+            word[..bytes.len()].copy_from_slice(bytes);
+            variants.binary_search_by_key(&u32::from_le_bytes(word), |variant| variant.value).is_ok()
+        }
         Type::Array { element, .. } => {
             let size = program.bytes(*element);
             size == 0 || bytes.chunks(size).all(|bytes| valid(program, *element, bytes))
@@ -517,8 +556,13 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// The type of a number; none of an enum, which is compared and cast only.
     fn scalar(&self, ty: TypeId) -> Option<Scalar> {
-        scalar_of(self.program, ty)
+        if self.is_enum(ty) { None } else { scalar_of(self.program, ty) }
+    }
+
+    fn is_enum(&self, ty: TypeId) -> bool {
+        matches!(self.program.types[ty as usize], Type::Enum { .. })
     }
 
     fn scalar_is(&self, operand: Operand, wanted: Scalar, set: &Set) -> Result<()> {
@@ -572,6 +616,11 @@ impl<'a> Check<'a> {
             Type::Option(inner) => Some(inner),
             _ => None,
         };
+        match (op, operands) {
+            (Op::Eq | Op::Ne, [a, b]) if self.is_enum(*a) => return a == b && self.scalar(to) == Some(Scalar::Bool),
+            (Op::Cast, [a]) if self.is_enum(*a) => return matches!(self.scalar(to), Some(Scalar::Int(_))),
+            _ => {}
+        }
         let scalars: Option<Vec<Scalar>> = operands.iter().map(|ty| self.scalar(*ty)).collect();
         let (Some(x), Some(to)) = (scalars, self.scalar(maybe.unwrap_or(to))) else { return false };
         let optional = matches!(op, Op::Arith(_, Mode::Optional));
@@ -579,12 +628,13 @@ impl<'a> Check<'a> {
     }
 }
 
-/// The type of a number.
+/// The type of a number, or of that of an enum.
 pub(crate) fn scalar_of(program: &Program, ty: TypeId) -> Option<Scalar> {
     match program.types.get(ty as usize)? {
         Type::Bool => Some(Scalar::Bool),
         Type::Int(int) => Some(Scalar::Int(*int)),
         Type::Float(float) => Some(Scalar::Float(*float)),
+        Type::Enum { number, .. } => Some(Scalar::Int(*number)),
         _ => None,
     }
 }
@@ -648,7 +698,7 @@ fn signature_fits(op: Op, x: &[Scalar], to: Scalar) -> bool {
 mod tests {
     use super::*;
     use crate::cuda::device_code;
-    use crate::program::{Field, Handler, Local, Message};
+    use crate::program::{Const, Field, Handler, Local, Message};
 
     const U8: TypeId = 0;
     const U32: TypeId = 1;
@@ -710,6 +760,64 @@ mod tests {
             let error = verify(&program(types)).expect_err("refused").text;
             assert!(error.contains("a message that is not plain data"), "{types:?}: {error}");
         }
+    }
+
+    fn enumeration(number: Int, values: &[u32]) -> Type {
+        let variants = values.iter().map(|value| Variant { name: format!("V{value}"), value: *value }).collect();
+        Type::Enum { name: "E".into(), number, variants }
+    }
+
+    #[test]
+    fn enums_without_zero_or_whose_variants_do_not_fit_are_refused() {
+        for values in [&[0][..], &[0, 1, 255]] {
+            assert_eq!(verify(&program(&[enumeration(Int::U8, values), structure(&[4])])), Ok(()), "{values:?}");
+        }
+        let many: Vec<u32> = (0..257).collect();
+        for (number, values) in [
+            (Int::U8, &[][..]),
+            (Int::U8, &[1, 2]),
+            (Int::U8, &[0, 2, 1]),
+            (Int::U8, &[0, 1, 1]),
+            (Int::U8, &[0, 256]),
+            (Int::U16, &[0, 65_536]),
+            (Int::U16, &many),
+            (Int::U64, &[0]),
+            (Int::I8, &[0]),
+        ] {
+            let error = verify(&program(&[enumeration(number, values), structure(&[4])])).expect_err("refused").text;
+            assert_eq!(error, "an enum without 0, with variants out of order, or of another number", "{values:?}");
+        }
+    }
+
+    #[test]
+    fn enums_are_compared_and_cast_and_nothing_else() {
+        let run = |op: Op, gives: TypeId, bytes: u8| {
+            let mut program = program(&[enumeration(Int::U8, &[0, 2]), Type::Bool, structure(&[4])]);
+            program.consts.push(Const { ty: 4, bytes: vec![bytes] });
+            let function = &mut program.functions[0];
+            function.locals.push(Local { ty: gives, kind: LocalKind::Value, name: String::new() });
+            let to = Place { root: 2, steps: Vec::new() };
+            let operands = vec![Operand::Const(0); if op == Op::Cast || op == Op::Not { 1 } else { 2 }];
+            function.blocks[0].push(Stmt { line: 1, kind: StmtKind::Set { to, value: Value::Op(op, operands) } });
+            verify(&program)
+        };
+        for (op, gives) in [(Op::Eq, 5), (Op::Ne, 5), (Op::Cast, U8), (Op::Cast, U64)] {
+            assert_eq!(run(op, gives, 2), Ok(()), "{op:?}");
+        }
+        let refused = [
+            (Op::Lt, 5),
+            (Op::Eq, 4),
+            (Op::Cast, 4),
+            (Op::Cast, 5),
+            (Op::Not, 4),
+            (Op::Or, 4),
+            (Op::Max, 4),
+            (Op::Max, U8),
+        ];
+        for (op, gives) in refused {
+            assert!(run(op, gives, 2).is_err(), "{op:?}");
+        }
+        assert_eq!(run(Op::Eq, 5, 1).expect_err("refused").text, "a constant that is no value of its type");
     }
 
     #[test]

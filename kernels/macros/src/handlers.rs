@@ -310,7 +310,8 @@ fn emit(krate: &TokenStream, actor: &Ident, program: &Program, tree: &Tree, text
     let arms = handled.iter().map(|(name, message)| {
         quote_spanned! { message.span() =>
             <#message as #krate::Message>::KIND => {
-                #state.#name(#krate::__private::message_of::<#message>(#incoming)?, #ctx, &#fuel)
+                let message = #krate::__private::message_of::<#message>(#incoming)?;
+                #krate::__private::state_of::<#actor>(#state)?.#name(message, #ctx, &#fuel)
             }
         }
     });
@@ -334,14 +335,13 @@ fn emit(krate: &TokenStream, actor: &Ident, program: &Program, tree: &Tree, text
                 const KINDS: &[#krate::KindDescriptor] = &[#(#krate::__private::kind_of::<#messages>()),*];
                 const SENDS: &[#krate::KindDescriptor] = &[#(#krate::__private::kind_of::<#sends>()),*];
                 fn init(state: &mut [u8]) {
-                    *#krate::__private::state_of::<#actor>(state) = <#actor as #krate::Actor>::initial();
+                    #krate::__private::init::<#actor>(state);
                 }
                 fn handle(
                     #state: &mut [u8],
                     #incoming: &#krate::Envelope,
                     #ctx: &mut #krate::Ctx<'_>,
                 ) -> ::core::result::Result<(), #krate::Fault> {
-                    let #state = #krate::__private::state_of::<#actor>(#state);
                     #ctx.allow_sends(<#actor as #krate::Actor>::MAX_SENDS);
                     let #fuel = #krate::Fuel::new();
                     match #incoming.kind {

@@ -15,6 +15,7 @@
 //! | `native` | the backend for CPU devices |
 //! | `tree` | the backend for everything else: names resolved, as bytes |
 //! | `structs`, `fields` | `#[message]`, `#[plain]`, `#[actor]`: layout without padding |
+//! | `enums` | `#[plain]` on enums |
 //! | `text` | hashes of source text |
 //!
 //! Deliberately absent: types. A macro sees text only; names are resolved and types checked by rustc, on the native function.
@@ -22,6 +23,7 @@
 use proc_macro::TokenStream;
 
 mod calls;
+mod enums;
 mod fields;
 mod handlers;
 mod ir;
@@ -37,14 +39,17 @@ mod types;
 
 /// Makes a struct a message: plain data of at most 32 bytes, without padding.
 ///
-/// Fields are fixed-size integers, `f32`, `f64`, arrays of those, and structs with `#[plain]`. The struct gets `repr(C)`,
+/// Fields are fixed-size integers, `f32`, `f64`, arrays of those, and structs and enums with `#[plain]`. The struct gets `repr(C)`,
 /// `Clone` and `Copy`. Its kind is a hash of its name.
 #[proc_macro_attribute]
 pub fn message(attr: TokenStream, item: TokenStream) -> TokenStream {
     structs::message(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()
 }
 
-/// Makes a struct plain data, so that it can be a field of a message or of a state.
+/// Makes a struct, or an enum without data, plain data, so that it can be a field of a message or of a state.
+///
+/// An enum says how it is held, with `#[repr(u8)]`, `#[repr(u16)]` or `#[repr(u32)]`; one of its variants is 0, for states may begin as zeroes.
+/// It gets `Clone`, `Copy`, `PartialEq` and `Eq`. A message with a number that is none of its variants is the fault `bad_message`.
 #[proc_macro_attribute]
 pub fn plain(attr: TokenStream, item: TokenStream) -> TokenStream {
     structs::plain(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()

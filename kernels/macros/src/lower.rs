@@ -243,8 +243,14 @@ impl Lowering<'_> {
             return Ok(ExprKind::Path(path.path.clone()));
         }
         match path.path.segments.last() {
-            Some(last) if is_constant(&last.ident) => Ok(ExprKind::Path(path.path.clone())),
-            _ => refuse(path, "a path is a constant here, such as `u32::MAX` or `Self::LIMIT`"),
+            // A constant or a variant; rustc resolves it.
+            Some(last) if last.ident.to_string().starts_with(|c: char| c.is_ascii_uppercase()) => {
+                Ok(ExprKind::Path(path.path.clone()))
+            }
+            _ => refuse(
+                path,
+                "a path is a constant or a variant here, such as `u32::MAX`, `Self::LIMIT` or `Mode::Open`",
+            ),
         }
     }
 
@@ -575,13 +581,6 @@ impl Lowering<'_> {
 
 fn label(label: &Option<syn::Label>) -> Option<syn::Lifetime> {
     label.as_ref().map(|label| label.name.clone())
-}
-
-/// `SCREAMING_CASE`
-fn is_constant(ident: &Ident) -> bool {
-    let name = ident.to_string();
-    name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
 }
 
 fn literal(lit: &Lit, negative: bool) -> Result<ExprKind> {

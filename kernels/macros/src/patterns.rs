@@ -15,6 +15,12 @@ pub fn check(pat: &Pat, names: &mut Vec<Ident>) -> Result<()> {
             if ident.subpat.is_some() {
                 return refuse("`name @ pattern` is not in the subset: match on the pattern and use the value itself");
             }
+            let name = ident.ident.to_string();
+            if name.starts_with(|c: char| c.is_uppercase()) && name.contains(char::is_lowercase) && name != "None" {
+                return refuse(
+                    "a variant is written with its enum, such as `Mode::Open`; names begin with a small letter",
+                );
+            }
             names.push(ident.ident.clone());
             Ok(())
         }
@@ -38,7 +44,7 @@ pub fn check(pat: &Pat, names: &mut Vec<Ident>) -> Result<()> {
         Pat::TupleStruct(some) if some.path.is_ident("Some") => {
             some.elems.iter().try_for_each(|elem| check(elem, names))
         }
-        // `None` or a constant; rustc resolves it.
+        // A constant or a variant; rustc resolves it.
         Pat::Path(path) if path.qself.is_none() => Ok(()),
         Pat::Rest(_) => refuse("`..` is not in the subset: write `_` for each"),
         Pat::Struct(_) | Pat::TupleStruct(_) => {

@@ -1,15 +1,15 @@
-//! `#[message]`, `#[plain]` and `#[actor]`.
+//! `#[message]`, `#[plain]` and `#[actor]` on structs.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use ringfleet_abi::limits::{MAX_SENDS_DEFAULT, MAX_SENDS_LIMIT, PAYLOAD_BYTES_MAX, STATE_BYTES_MAX};
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parser;
-use syn::{Attribute, Error, Ident, ItemStruct, LitInt, LitStr, Result};
+use syn::{Attribute, Error, Ident, ItemEnum, ItemStruct, LitInt, LitStr, Result};
 
 use crate::fields::{self, Fields, Owner};
 use crate::paths::actor_crate;
-use crate::text;
+use crate::{enums, text};
 
 /// `#[message]`
 pub fn message(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
@@ -38,6 +38,9 @@ pub fn message(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
 /// `#[plain]`
 pub fn plain(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
     refuse_arguments("plain", &attr)?;
+    if let Ok(item) = syn::parse2::<ItemEnum>(item.clone()) {
+        return enums::plain(&item);
+    }
     let item = parse_struct("#[plain]", item)?;
     let checked = fields::check(Owner::Plain, &item, STATE_BYTES_MAX)?;
     Ok(plain_impls(&actor_crate(), &item, &checked))
@@ -209,6 +212,8 @@ fn plain_impls(krate: &TokenStream, item: &ItemStruct, checked: &Fields) -> Toke
     let derives = [("Clone", quote!(::core::clone::Clone)), ("Copy", quote!(::core::marker::Copy))];
     let missing = derives.iter().filter(|(name, _)| !derives_already(&item.attrs, name)).map(|(_, path)| path);
     let asserts = layout_asserts(krate, item, checked);
+    let names: Vec<&Ident> = checked.fields.iter().map(|(field, _)| field).collect();
+    let types: Vec<&syn::Type> = checked.fields.iter().map(|(_, ty)| ty).collect();
     let descriptors = checked.fields.iter().map(|(field, ty)| {
         let field_name = field.to_string();
         quote! {
@@ -223,19 +228,52 @@ fn plain_impls(krate: &TokenStream, item: &ItemStruct, checked: &Fields) -> Toke
         #[derive(#(#missing),*)]
         #[repr(C)]
         #item
-        // SAFETY: the struct is `repr(C)`; all its fields are `Plain`, hence `Pod` (asserted below by type); it has no padding, for
-        // every field starts where the one before it ends and the last one ends the struct (asserted below).
-        unsafe impl #krate::__private::bytemuck::Zeroable for #ident {}
-        // SAFETY: as above.
-        unsafe impl #krate::__private::bytemuck::Pod for #ident {}
-        impl #krate::Plain for #ident {
-            const TYPE: #krate::FieldType = #krate::FieldType::Struct(#name, &[#(#descriptors),*]);
-        }
+        const _: () = {
+            /// The struct with numbers in place of enums.
+            #[derive(::core::clone::Clone, ::core::marker::Copy)]
+            #[repr(C)]
+            pub struct Bits {
+                #(#names: <#types as #krate::Plain>::Raw,)*
+            }
+            // SAFETY: all fields are `Pod`. The layout is that of the struct, for every field has the size and the alignment of its
+            // counterpart; there is no padding, for every field starts where the one before it ends and the last one ends the struct
+            // (asserted below).
+            unsafe impl #krate::__private::bytemuck::Zeroable for Bits {}
+            // SAFETY: as above.
+            unsafe impl #krate::__private::bytemuck::Pod for Bits {}
+            // SAFETY: all fields are `Plain` (asserted below by type), hence `Zeroable`.
+            unsafe impl #krate::__private::bytemuck::Zeroable for #ident {}
+            // SAFETY: the struct is `repr(C)` without padding (asserted below), and there is none in what is `Plain`.
+            unsafe impl #krate::__private::bytemuck::NoUninit for #ident {}
+            // SAFETY: `Bits` has the layout of the struct, and what is `Plain` says of every field whether its bits are a value.
+            unsafe impl #krate::__private::bytemuck::CheckedBitPattern for #ident {
+                type Bits = Bits;
+                #[inline(always)]
+                fn is_valid_bit_pattern(bits: &Bits) -> bool {
+                    <#ident as #krate::Plain>::valid(bits)
+                }
+            }
+            impl #krate::Plain for #ident {
+                const TYPE: #krate::FieldType = #krate::FieldType::Struct(#name, &[#(#descriptors),*]);
+                type Raw = Bits;
+                #[inline]
+                fn raw(self) -> Bits {
+                    Bits { #(#names: <#types as #krate::Plain>::raw(self.#names),)* }
+                }
+                #[inline(always)]
+                fn valid(bits: &Bits) -> bool {
+                    let _ = bits;
+                    true #(&& <#types as #krate::Plain>::valid(&bits.#names))*
+                }
+            }
+            ::core::assert!(::core::mem::size_of::<Bits>() == ::core::mem::size_of::<#ident>());
+            ::core::assert!(::core::mem::align_of::<Bits>() == ::core::mem::align_of::<#ident>());
+        };
         #asserts
     }
 }
 
-fn derives_already(attrs: &[Attribute], name: &str) -> bool {
+pub fn derives_already(attrs: &[Attribute], name: &str) -> bool {
     attrs.iter().filter(|attr| attr.path().is_ident("derive")).any(|attr| {
         let mut found = false;
         // A derive that does not parse is rustc's to report.

@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod compare;
+mod enums;
 mod graph;
 mod host;
 #[path = "../schedule/mod.rs"]
@@ -10,8 +11,9 @@ mod schedule;
 mod txmon;
 
 use compare::{Random, compare, compare_streams, stream};
+use ringfleet_actor::Fault;
 use ringfleet_actor::prelude::*;
-use ringfleet_actor::testing::drive_program;
+use ringfleet_actor::testing::{StateSlot, drive_program};
 
 #[test]
 fn shipped_actors_do_the_same_natively_as_programs_and_as_device_code() {
@@ -124,8 +126,37 @@ fn the_txmon_actors_do_the_same_natively_as_programs_and_as_device_code_in_a_who
 }
 
 #[test]
+fn enums_do_the_same_natively_as_programs_and_as_device_code() {
+    let streams = enums::streams(&mut Random(5), 400);
+    let messages: usize = streams.iter().map(|stream| stream.envelopes.len()).sum();
+    if let Some((handled, failed)) = compare_streams("enums", &enums::types(), &streams) {
+        println!("{messages} messages, {handled} handled");
+        assert_eq!(failed, 0);
+        assert!(handled < messages && handled * 10 > messages * 8, "{handled} of {messages}: some were to be refused");
+    }
+}
+
+/// Handlers cannot write the number of no variant into a state. One that is there all the same fails the actor, on every side.
+#[test]
+fn a_state_with_the_number_of_no_variant_is_refused_by_programs_and_device_code() {
+    let ty = enums::types()[0];
+    let program = ty.program().expect("a program");
+    let envelope = enums::streams(&mut Random(6), 1).remove(0).envelopes.remove(0);
+    let initial = StateSlot::new(ty);
+    let damaged = (0..ty.state_bytes).filter(|at| {
+        let mut slot = initial.clone();
+        slot.bytes_mut()[*at] = 7;
+        let effects = drive_program(&program, slot.bytes_mut(), &[envelope]).expect("verified");
+        effects.failed == Some((0, Fault::OutOfBounds))
+    });
+    assert_eq!(damaged.collect::<Vec<_>>(), (8..8 + 8 + 5).collect::<Vec<_>>());
+    let text = ringfleet_ir::cuda::device_code(&program).expect("device code").text;
+    assert!(text.contains("(state.own)) return FAULT_OUT_OF_BOUNDS;"), "{text}");
+}
+
+#[test]
 fn programs_survive_being_sent() {
-    for ty in ringfleet_actors::types() {
+    for ty in ringfleet_actors::types().into_iter().chain(enums::types()) {
         let program = ty.program().expect("a shipped type");
         let bytes = program.to_bytes();
         assert_eq!(ringfleet_ir::Program::from_bytes(&bytes).expect("its own bytes"), program);
@@ -138,7 +169,7 @@ fn programs_survive_being_sent() {
 fn broken_programs_are_refused_or_harmless() {
     let mut random = Random(99);
     let (mut refused, mut ran) = (0, 0);
-    for ty in ringfleet_actors::types() {
+    for ty in ringfleet_actors::types().into_iter().chain(enums::types()) {
         let good = ty.program().expect("a shipped type").to_bytes();
         for _ in 0..400 {
             let mut bytes = good.clone();

@@ -205,6 +205,11 @@ impl Lowering<'_, '_> {
             BinaryOp::Gt => Op::Gt,
             _ => Op::Ge,
         };
+        if let (Ty::Enum(at), Op::Lt | Op::Le | Op::Gt | Op::Ge) = (&ty, op) {
+            let name = self.types.externals.enums[*at as usize].name.clone();
+            return self
+                .wrong(format!("`{name}` has no order on devices: compare its numbers, as in `a as u32 < b as u32`"));
+        }
         if !is_scalar(&ty) {
             return self.wrong(format!("`{ty}` is compared as a whole: compare its parts"));
         }
@@ -439,7 +444,7 @@ impl Lowering<'_, '_> {
 }
 
 pub(super) fn is_scalar(ty: &Ty) -> bool {
-    matches!(ty, Ty::Bool | Ty::Int(_) | Ty::Float(_))
+    matches!(ty, Ty::Bool | Ty::Int(_) | Ty::Float(_) | Ty::Enum(_))
 }
 
 pub(super) fn checked(op: CheckedOp) -> Op {
