@@ -1,5 +1,5 @@
-//! What users are told about text that cannot run. Every expected message is made by our macros; `TRYBUILD=overwrite` writes them
-//! anew.
+//! What users are told about text that cannot run. Expected messages are made by our macros, but for those about matches and names of variants,
+//! which are rustc's; `TRYBUILD=overwrite` writes them anew.
 
 #[test]
 fn errors_stand_at_the_users_text_and_say_what_to_write_instead() {

@@ -1,0 +1,34 @@
+use ringfleet_actor::prelude::*;
+
+use Mode::Open;
+
+#[plain]
+#[repr(u8)]
+pub enum Mode {
+    Closed,
+    Open,
+    Ajar,
+}
+
+#[message]
+pub struct Go {
+    pub to: Mode,
+}
+
+#[actor(name = "test.a", width = lane)]
+#[derive(Default)]
+pub struct A {
+    n: u32,
+}
+
+#[handlers]
+impl A {
+    fn on_go(&mut self, m: &Go, ctx: &mut Ctx) {
+        match m.to {
+            Open => self.n = 1,
+            _ => {}
+        }
+    }
+}
+
+fn main() {}

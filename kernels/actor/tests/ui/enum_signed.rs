@@ -1,0 +1,10 @@
+use ringfleet_actor::prelude::*;
+
+#[plain]
+#[repr(i8)]
+pub enum Mode {
+    Closed,
+    Open = -1,
+}
+
+fn main() {}
