@@ -53,6 +53,7 @@
 //! | [`descriptor`] | what a process knows about an actor type |
 //! | [`code`] | the handlers as data: `ringfleet-ir`'s program of a type |
 //! | [`ops`], [`fault`] | the checked form at work |
+//! | [`math`] | `exp`, `ln`, `sin`, `cos`, `pow`: the same bits everywhere |
 //! | [`testing`] | unit tests of actors without a device |
 //!
 //! Deliberately absent: allocation, threads, clocks. What a handler sees of time is the stamp of its handling.
@@ -65,6 +66,7 @@ pub mod code;
 pub mod ctx;
 pub mod descriptor;
 pub mod fault;
+pub mod math;
 pub mod message;
 pub mod ops;
 pub mod plain;
@@ -88,7 +90,7 @@ pub use sends::{SendBuffer, Target};
 
 /// Everything that a file with actors needs.
 pub mod prelude {
-    pub use crate::{Actor, ActorRef, Ctx, Message, TypeRegistry, types};
+    pub use crate::{Actor, ActorRef, Ctx, Message, TypeRegistry, math, types};
     pub use ringfleet_macros::{actor, handlers, message, plain};
 }
 

@@ -15,7 +15,7 @@ use crate::paths::actor_crate;
 use crate::structs::type_name;
 use crate::tree::{self, Tree};
 use crate::types::{self, Place};
-use crate::{calls, text};
+use crate::{calls, math, text};
 
 /// `#[handlers]`
 pub fn handlers(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
@@ -31,11 +31,12 @@ pub fn handlers(attr: TokenStream, item: TokenStream) -> Result<TokenStream> {
         }
     };
     let actor = actor_ident(&item)?;
-    let program = read(&item, &actor)?;
+    let program = read(&item, &actor, true)?;
     check_kinds(&program)?;
     calls::check(&program.functions)?;
     let krate = actor_crate();
     let tree = tree::tree(&krate, &program)?;
+    let text_hash = if tree.math { text_hash ^ math::hash()? } else { text_hash };
     Ok(emit(&krate, &actor, &program, &tree, text_hash))
 }
 
@@ -55,7 +56,8 @@ fn actor_ident(item: &ItemImpl) -> Result<Ident> {
     }
 }
 
-fn read(item: &ItemImpl, actor: &Ident) -> Result<Program> {
+/// Reads the functions of a block; that of an actor has handlers.
+pub fn read(item: &ItemImpl, actor: &Ident, is_actor: bool) -> Result<Program> {
     let mut errors = None;
     let mut functions = Vec::new();
     let mut consts = Vec::new();
@@ -76,7 +78,7 @@ fn read(item: &ItemImpl, actor: &Ident) -> Result<Program> {
     let handler_names: Vec<Ident> = handlers.iter().map(|function| function.sig.ident.clone()).collect();
     let helper_names: Vec<(Ident, Receiver)> =
         helpers.iter().map(|function| (function.sig.ident.clone(), receiver(function))).collect();
-    if handler_names.is_empty() {
+    if is_actor && handler_names.is_empty() {
         push(
             &mut errors,
             Error::new_spanned(
@@ -317,7 +319,7 @@ fn emit(krate: &TokenStream, actor: &Ident, program: &Program, tree: &Tree, text
     });
     let sends = sends(program);
     let asserts = kind_asserts(krate, &handled);
-    let Tree { bytes, list, externals } = tree;
+    let Tree { bytes, list, externals, .. } = tree;
     let bytes = proc_macro2::Literal::byte_string(bytes);
     quote! {
         #[allow(

@@ -136,6 +136,11 @@ pub enum ExprKind {
         name: Ident,
         args: Vec<Expr>,
     },
+    /// `math::exp(x)`
+    Math {
+        name: Ident,
+        args: Vec<Expr>,
+    },
     /// `Type::at(key)` and `Type::in_set(name, key)`
     Actor {
         function: Path,

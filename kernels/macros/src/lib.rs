@@ -11,6 +11,7 @@
 //! | `handlers` | `#[handlers]`: signatures, kinds, the `handle` function and the descriptor |
 //! | `lower` | reads the text of a function into the checked form, or says what to write instead |
 //! | `ir` | the checked form: the only thing that backends read |
+//! | `math` | `math::exp` and its siblings, written in the subset |
 //! | `calls` | the call graph, which has no cycles |
 //! | `native` | the backend for CPU devices |
 //! | `tree` | the backend for everything else: names resolved, as bytes |
@@ -28,6 +29,7 @@ mod fields;
 mod handlers;
 mod ir;
 mod lower;
+mod math;
 mod methods;
 mod native;
 mod paths;
@@ -83,4 +85,11 @@ pub fn actor(attr: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn handlers(attr: TokenStream, item: TokenStream) -> TokenStream {
     handlers::handlers(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()
+}
+
+/// The functions of `ringfleet_actor::math` as native code. Not for users.
+#[doc(hidden)]
+#[proc_macro]
+pub fn math_functions(_: TokenStream) -> TokenStream {
+    math::native().unwrap_or_else(|error| error.into_compile_error()).into()
 }

@@ -10,6 +10,7 @@ use syn::{Error, Expr as Syntax, Lit, Pat, Path, Result, UnOp};
 
 use crate::fields::push;
 use crate::ir::{Arm, AssignOp, Block, CheckedOp, CtxCall, Expr, ExprKind, Let, Over, Receiver, Stmt};
+use crate::math;
 use crate::methods::{self, Method};
 use crate::patterns;
 use crate::types::{self, Place};
@@ -379,6 +380,11 @@ impl Lowering<'_> {
             self.calls.push((*name).clone());
             return Ok(ExprKind::Helper { on: None, name: (*name).clone(), args: self.arguments(&call.args)? });
         }
+        if let Some(owner) = owner.last()
+            && **owner == "math"
+        {
+            return self.math(call, name);
+        }
         if !owner.is_empty() && (**name == "at" || **name == "in_set") {
             return self.actor_reference(call, path, name);
         }
@@ -398,6 +404,17 @@ impl Lowering<'_> {
                 "`{name}` is not a helper of this impl: only those run on a device; write `fn {name}(..)` here and call `Self::{name}(..)`"
             ),
         )
+    }
+
+    fn math(&mut self, call: &syn::ExprCall, name: &Ident) -> Result<ExprKind> {
+        let Some((_, args)) = math::FUNCTIONS.iter().find(|(known, _)| name == known) else {
+            let names = math::FUNCTIONS.map(|(name, _)| format!("`{name}`")).join(", ");
+            return refuse(&call.func, format!("`ringfleet::math` has no `{name}`: there are {names}"));
+        };
+        if call.args.len() != *args {
+            return refuse(call, format!("`math::{name}` takes {args} of `f64`"));
+        }
+        Ok(ExprKind::Math { name: name.clone(), args: self.all(&call.args)? })
     }
 
     fn actor_reference(&mut self, call: &syn::ExprCall, path: &Path, name: &Ident) -> Result<ExprKind> {

@@ -55,9 +55,13 @@ pub fn lookup(name: &str) -> Method {
         "to_string" | "as_str" | "as_bytes" | "chars" => Method::Refused("there is no text: use numbers"),
         "into" | "try_into" | "try_from" => Method::Refused("write the type: `x as u64` or `u64::from(x)`"),
         "get" | "get_mut" | "first" | "last" => Method::Refused("write `array[index]`: a bad index fails the actor"),
-        "exp" | "ln" | "log" | "log2" | "log10" | "sin" | "cos" | "tan" | "powf" | "powi" | "exp2" | "cbrt"
-        | "hypot" | "atan2" | "tanh" => {
-            Method::Refused("its last bits differ between CPU and GPU, and `ringfleet::math` does not exist yet")
+        "exp" => Method::Refused("its last bits differ between CPU and GPU: write `math::exp(x)`"),
+        "ln" => Method::Refused("its last bits differ between CPU and GPU: write `math::ln(x)`"),
+        "sin" => Method::Refused("its last bits differ between CPU and GPU: write `math::sin(x)`"),
+        "cos" => Method::Refused("its last bits differ between CPU and GPU: write `math::cos(x)`"),
+        "powf" | "powi" => Method::Refused("its last bits differ between CPU and GPU: write `math::pow(x, y)`"),
+        "log" | "log2" | "log10" | "tan" | "exp2" | "cbrt" | "hypot" | "atan2" | "tanh" => {
+            Method::Refused("its last bits differ between CPU and GPU: write it with `math::{exp, ln, sin, cos, pow}`")
         }
         _ => Method::Refused(
             "there are the methods of numbers that cannot panic (`wrapping_*`, `checked_*`, `saturating_*`, `min`, `max`, \

@@ -155,6 +155,11 @@ impl Native {
                 let receiver = on.as_ref().map_or_else(|| quote!(Self::), |on| quote!(#on.));
                 quote!(#receiver #name(#(#args,)* #fuel)?)
             }
+            ExprKind::Math { name, args } => {
+                let (krate, args, fuel) = (&self.krate, self.values(args), &self.fuel);
+                let name = Ident::new(&name.to_string(), span);
+                quote_spanned!(span=> #krate::math::checked::#name(#(#args,)* #fuel)?)
+            }
             ExprKind::Ctx { ctx, call, name, args, .. } => {
                 let args = self.values(args);
                 match call {

@@ -11,7 +11,7 @@ use syn::spanned::Spanned;
 use syn::{Error, Lit, Member, Pat, Path, Result, Type};
 
 use crate::ir::{self, AssignOp, Block, CheckedOp, Expr, ExprKind, Function, Over, Program, Receiver, Role, Stmt};
-use crate::types;
+use crate::{math, types};
 
 /// The tree as bytes, and the statements that fill the list beside it.
 pub struct Tree {
@@ -19,22 +19,45 @@ pub struct Tree {
     /// The name of the list in those statements.
     pub list: Ident,
     pub externals: TokenStream,
+    /// Whether functions of `math` are in it.
+    pub math: bool,
 }
 
 /// Makes the tree of a program.
 pub fn tree(krate: &TokenStream, program: &Program) -> Result<Tree> {
     let list = Ident::new("externals", Span::mixed_site());
-    let mut names =
-        Names { krate, list: list.clone(), types: List::default(), consts: List::default(), messages: List::default() };
+    let mut names = Names {
+        krate,
+        list: list.clone(),
+        types: List::default(),
+        consts: List::default(),
+        messages: List::default(),
+        math: Vec::new(),
+    };
     let functions: Vec<Ident> = program.functions.iter().map(|function| function.name.clone()).collect();
     let mut tree = raw::Program::default();
     for function in &program.functions {
         let mut reader = Reader::new(&mut names, &functions);
         tree.functions.push(reader.function(function)?);
     }
+    if !names.math.is_empty() {
+        let library = math::program()?;
+        // Those that are called, and those that they call.
+        let mut at = 0;
+        while let Some(name) = names.math.get(at).cloned() {
+            let Some(function) = library.functions.iter().find(|function| function.name == name) else {
+                return Err(Error::new(Span::call_site(), format!("no function of `math` is called `{name}`")));
+            };
+            let mut reader = Reader { library: true, ..Reader::new(&mut names, &functions) };
+            let function = reader.function(function)?;
+            tree.functions.push(raw::Function { name: format!("math::{name}"), ..function });
+            at += 1;
+        }
+    }
+    let math = !names.math.is_empty();
     let bytes = ringfleet_ir::tree_bytes(&tree);
     let (types, consts, messages) = (names.types.tokens, names.consts.tokens, names.messages.tokens);
-    Ok(Tree { bytes, list, externals: quote!(#(#types)* #(#consts)* #(#messages)*) })
+    Ok(Tree { bytes, list, externals: quote!(#(#types)* #(#consts)* #(#messages)*), math })
 }
 
 /// One kind of external: texts that have been met, and what fills the list.
@@ -61,6 +84,8 @@ struct Names<'a> {
     types: List,
     consts: List,
     messages: List,
+    /// Functions of `math` in the order in which they were met: they follow those of the text.
+    math: Vec<String>,
 }
 
 impl Names<'_> {
@@ -95,6 +120,8 @@ struct Reader<'a, 'k> {
     loops_made: u32,
     exprs: u32,
     ctx: Option<Ident>,
+    /// What is read is `math` itself.
+    library: bool,
 }
 
 impl<'a, 'k> Reader<'a, 'k> {
@@ -108,6 +135,7 @@ impl<'a, 'k> Reader<'a, 'k> {
             loops_made: 0,
             exprs: 0,
             ctx: None,
+            library: false,
         }
     }
 
@@ -308,6 +336,16 @@ impl<'a, 'k> Reader<'a, 'k> {
         rest.into_iter().map(|arg| self.expr(arg)).collect()
     }
 
+    fn math(&mut self, name: &Ident, args: &[Expr]) -> Result<raw::ExprKind> {
+        let names = &mut self.names.math;
+        let at = names.iter().position(|known| name == known).unwrap_or_else(|| {
+            names.push(name.to_string());
+            names.len() - 1
+        });
+        let function = (self.functions.len() + at) as u32;
+        Ok(raw::ExprKind::Helper { function, args: self.all(args)? })
+    }
+
     fn expr(&mut self, expr: &Expr) -> Result<raw::Expr> {
         let id = self.exprs;
         self.exprs += 1;
@@ -342,6 +380,8 @@ impl<'a, 'k> Reader<'a, 'k> {
                 To::Method { receiver: self.boxed(receiver)?, name: name.to_string(), args: self.all(args)? }
             }
             ExprKind::Convert { function, args } => self.convert(function, args, expr.span)?,
+            ExprKind::Helper { name, args, .. } if self.library => self.math(name, args)?,
+            ExprKind::Math { name, args } => self.math(name, args)?,
             ExprKind::Helper { name, args, .. } => {
                 let function = self.functions.iter().position(|known| known == name);
                 let Some(function) = function else { return Err(Error::new(expr.span, "no such helper")) };

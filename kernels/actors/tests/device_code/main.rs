@@ -6,6 +6,7 @@ mod compare;
 mod enums;
 mod graph;
 mod host;
+mod math;
 #[path = "../schedule/mod.rs"]
 mod schedule;
 mod txmon;
@@ -152,6 +153,17 @@ fn a_state_with_the_number_of_no_variant_is_refused_by_programs_and_device_code(
     assert_eq!(damaged.collect::<Vec<_>>(), (8..8 + 8 + 5).collect::<Vec<_>>());
     let text = ringfleet_ir::cuda::device_code(&program).expect("device code").text;
     assert!(text.contains("(state.own)) return FAULT_OUT_OF_BOUNDS;"), "{text}");
+}
+
+
+/// Doubles of all sizes and kinds, and none of their bits may differ.
+#[test]
+fn transcendental_functions_do_the_same_natively_as_programs_and_as_device_code() {
+    let types = math::types();
+    let streams = math::streams(4_000);
+    if let Some((handled, failed)) = compare_streams("math", &types, &streams) {
+        assert_eq!((handled, failed), (4_000, 0));
+    }
 }
 
 #[test]
