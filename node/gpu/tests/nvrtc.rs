@@ -101,3 +101,36 @@ fn an_error_of_the_compiler_names_the_file_and_the_line_of_the_user() {
     let line = 1 + source.lines().position(|line| line.contains("self.total += m.amount")).expect("the text");
     assert!(log.contains(&format!("kernels/actors/src/counter.rs({line})")), "{log}");
 }
+
+mod transcendental {
+    use ringfleet_actor::prelude::*;
+
+    #[message]
+    pub struct Numbers {
+        pub x: f64,
+        pub y: f64,
+    }
+
+    #[actor(name = "test.math")]
+    #[derive(Default)]
+    pub struct Functions {
+        sum: f64,
+    }
+
+    #[handlers]
+    impl Functions {
+        fn on_numbers(&mut self, m: &Numbers, _ctx: &mut Ctx) {
+            self.sum += math::exp(m.x) + math::ln(m.x) + math::sin(m.x) + math::cos(m.x) + math::pow(m.x, m.y);
+        }
+    }
+}
+
+#[test]
+fn transcendental_functions_compile() {
+    if can_compile() {
+        let types = ringfleet_actor::types![transcendental::Functions];
+        let types = device_types(&types).expect("they are in the language");
+        let cubin = compile(&unit(&types, 9)).unwrap_or_else(|error| panic!("{error}"));
+        assert!(cubin.starts_with(b"\x7fELF"), "a cubin is an ELF file");
+    }
+}
