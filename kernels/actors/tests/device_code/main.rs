@@ -155,7 +155,6 @@ fn a_state_with_the_number_of_no_variant_is_refused_by_programs_and_device_code(
     assert!(text.contains("(state.own)) return FAULT_OUT_OF_BOUNDS;"), "{text}");
 }
 
-
 /// Doubles of all sizes and kinds, and none of their bits may differ.
 #[test]
 fn transcendental_functions_do_the_same_natively_as_programs_and_as_device_code() {
