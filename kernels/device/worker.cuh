@@ -50,7 +50,7 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
     if (threadIdx.x == 0) {
         s.spill_live = again ? save[1] : 0;
         s.spill_free = again ? save[2] : SPILL_SLOTS;
-        s.egress_used = 0;
+        s.egress_used = again; // what was written before this launch is published by this one
         s.may_publish = 0;
         s.ingress_told = load_system(&host_of(p)->ingress_done[me]);
         s.ingress_noted = 0;

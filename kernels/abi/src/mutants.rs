@@ -2,7 +2,7 @@
 //!
 //! A mutant is a few lines at the place whose promise it breaks, behind `if is_on(Mutant::...)`. Without the feature [`is_on`] is the
 //! constant `false`, and the compiler drops those lines; a test of the repository shows that no crate turns the feature on by default.
-//! With it, the one simulation that runs on a thread says which mutant its cluster has ([`set`]).
+//! With it, the one simulation that runs on a thread says which mutant its cluster has (`set`).
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -65,8 +65,7 @@ pub trait Device: Send {
     /// [`Full`] if the queue has no room.
     fn submit(&mut self, control: Control) -> Result<(), Full>;
 
-    /// The next event, if there is one. When it is `RouteFlushed`, what was sent to egress before the flush is there to be polled; a GPU
-    /// does not keep this for what waits in the spill of a worker whose egress ring is full.
+    /// The next event, if there is one. When it is `RouteFlushed`, what was sent to egress before the flush is there to be polled.
     fn poll_status(&mut self) -> Option<Status>;
 
     /// A copy of a worker's counters. All zero for a worker that the device does not have.

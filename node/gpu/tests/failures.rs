@@ -147,7 +147,10 @@ impl<D: Device> Bench<D> {
             self.answers.extend_from_slice(&out[..taken]);
             while self.device.poll_status().is_some() {}
             let total = self.device.total();
-            let quiet = (total.in_flight(), total.resting(), total.ingress_done) == (0, 0, self.pushed);
+            // What a GPU has finished is known at once, its other counters are copied now and then: they must be as new.
+            let taken_in = total.ingress_in + total.refused;
+            let quiet =
+                (total.in_flight(), total.resting(), total.ingress_done, taken_in) == (0, 0, self.pushed, self.pushed);
             if quiet && !worked && taken == 0 {
                 return;
             }

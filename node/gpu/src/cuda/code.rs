@@ -103,11 +103,19 @@ impl Code {
         match thread.join() {
             Ok(Ok(cubin)) => Some(Ok(Made { types, cubin })),
             Ok(Err(error)) => {
-                self.broken.extend(types.iter().filter(|ty| !self.loaded.contains(ty)));
+                self.set_broken(&types);
                 Some(Err(error))
             }
-            Err(_) => Some(Err(CudaError::Compile { log: "the thread that compiles has panicked".into() })),
+            Err(_) => {
+                self.set_broken(&types);
+                Some(Err(CudaError::Compile { log: "the thread that compiles has panicked".into() }))
+            }
         }
+    }
+
+    /// There will be no code of those of these types that the kernel does not have.
+    pub(crate) fn set_broken(&mut self, types: &[u16]) {
+        self.broken.extend(types.iter().filter(|ty| !self.loaded.contains(ty)));
     }
 
     /// The kernel has these types now.

@@ -158,7 +158,7 @@ impl Device for CudaDevice {
         if let Some(event) = self.events.pop_front().or_else(|| self.egress.take_event()) {
             return Some(event);
         }
-        if self.engine.poll_code().is_err() || self.engine.announce().is_err() {
+        if (!self.stopping && self.engine.poll_code().is_err()) || self.engine.announce().is_err() {
             // The context is gone: nothing that was promised will be kept, and nothing runs any more.
             self.stopping = true;
         }

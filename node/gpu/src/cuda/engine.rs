@@ -97,7 +97,9 @@ impl CudaEngine {
     /// Takes a control that changes tables.
     pub(crate) fn submit(&mut self, control: Control) -> Result<(), Full> {
         let control = match control {
-            Control::AddSet { set, tag, type_index: Some(ty), keys, shards, actors_per_shard, restart } => {
+            Control::AddSet { set, tag, type_index: Some(ty), keys, shards, actors_per_shard, restart }
+                if self.tables.has_place() =>
+            {
                 let type_index = match self.want(ty) {
                     State::Loaded => Some(ty),
                     State::Coming => return Err(Full),
@@ -132,12 +134,20 @@ impl CudaEngine {
         page.write(offset_of!(DevicePage, stop), &[1_u32], &self.resident.copy)?;
         self.await_end()?;
         let ended_ns = self.clock.monotonic_ns();
-        self.resident.replace(&cubin)?;
-        self.tables.load(&types);
-        self.code.set_loaded(types);
+        let replaced = self.resident.replace(&cubin);
+        if replaced.is_ok() {
+            self.tables.load(&types);
+            self.code.set_loaded(types);
+        } else {
+            self.code.set_broken(&types);
+        }
         self.announce()?;
-        self.resident.memory.device_page.write(offset_of!(DevicePage, stop), &[0_u32; 2], &self.resident.copy)?;
+        // Neither stop nor an end, and no lease before the router has read the host's word anew (C2).
+        self.resident.memory.device_page.write(offset_of!(DevicePage, stop), &[0_u32; 4], &self.resident.copy)?;
         self.resident.launch()?;
+        if let Err(error) = replaced {
+            return Ok(Some(Err(error)));
+        }
         let micros = |ns: u64| ns / 1000;
         let paused_ns = self.clock.monotonic_ns().saturating_sub(began_ns);
         Ok(Some(Ok(format!(

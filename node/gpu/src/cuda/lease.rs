@@ -3,7 +3,8 @@
 //! * **Lease.** Deadlines come in the clock's time. The device knows only its own timer, so a deadline is told in that: the device's last
 //!   look (`device_ns`) is at most as late as the clock read after it, so the translated deadline is never later than the true one.
 //! * **Wall time.** The device's HLC is its timer plus an offset that is measured again with every lease and only ever raised, so device
-//!   time never goes back. What raises it is there for good, so a measurement that was interrupted does not count.
+//!   time never goes back. What raises it is there for good, so a measurement that was interrupted does not count, nor one of a device
+//!   that stands still.
 //! * `pause` is a lease that has ended.
 
 use std::sync::Arc;
@@ -28,13 +29,15 @@ pub(crate) struct Lease {
     paused: bool,
     /// Wall clock less device time, once it is known.
     wall_offset_ns: Option<u64>,
+    /// When it was last measured, and the device's word then.
+    looked: Option<(u64, u64)>,
     fenced: bool,
 }
 
 impl Lease {
     /// None yet: the device is fenced.
     pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, deadline_ns: 0, paused: false, wall_offset_ns: None, fenced: true }
+        Self { clock, deadline_ns: 0, paused: false, wall_offset_ns: None, looked: None, fenced: true }
     }
 
     /// Grants it, in the clock's time.
@@ -59,23 +62,27 @@ impl Lease {
     }
 
     fn measure_offset(&mut self, memory: &impl HostMemory) {
-        let mut best: Option<(u64, u64)> = None;
+        let mut best: Option<(u64, u64, u64, u64)> = None;
         for _ in 0..MEASUREMENTS_MAX {
             let began_ns = self.clock.monotonic_ns();
             let device_ns = port::device_ns(memory);
             let offset_ns = (self.clock.wall_ms() * 1_000_000).wrapping_sub(device_ns);
             let took_ns = self.clock.monotonic_ns().saturating_sub(began_ns);
-            if best.is_none_or(|(least_ns, _)| took_ns < least_ns) {
-                best = Some((took_ns, offset_ns));
+            if best.is_none_or(|(least_ns, ..)| took_ns < least_ns) {
+                best = Some((took_ns, offset_ns, began_ns, device_ns));
             }
             if took_ns < NARROW_NS {
                 break;
             }
         }
-        let Some((took_ns, offset_ns)) = best else { return };
+        let Some((took_ns, offset_ns, began_ns, device_ns)) = best else { return };
+        // A device that has not looked since, because its kernel changes place with another one, has a word that is behind.
+        let stood_still = self.looked.replace((began_ns, device_ns)).is_some_and(|(then_ns, device_then_ns)| {
+            device_ns.saturating_sub(device_then_ns) + NARROW_NS < began_ns.saturating_sub(then_ns)
+        });
         let raises = match self.wall_offset_ns {
             None => true,
-            Some(now) => took_ns < NARROW_NS && offset_ns.wrapping_sub(now) < 1 << 63,
+            Some(now) => took_ns < NARROW_NS && !stood_still && offset_ns.wrapping_sub(now) < 1 << 63,
         };
         if raises {
             self.wall_offset_ns = Some(offset_ns);
@@ -167,6 +174,30 @@ mod tests {
         clock.clock.set_wall_ms(clock.clock.wall_ms() + 30);
         lease.grant(&clock.map, u64::MAX);
         assert_eq!(offset_ns(&clock), TRUE_OFFSET_NS + 30_000_000);
+    }
+
+    #[test]
+    fn a_device_that_stands_still_does_not_move_ahead() {
+        let map = SharedMap::create(SMALL).expect("memory");
+        let clock = Arc::new(ManualClock::new(7_000_000_000, WALL_MS));
+        let mut lease = Lease::new(clock.clone());
+        let offset = || port::word64(&map, offset_of!(HostPage, wall_offset_ns)).load(Ordering::Acquire);
+        let look = |device_ns| port::word64(&map, offset_of!(HostPage, device_ns)).store(device_ns, Ordering::Release);
+        look(7_000_000_000);
+        lease.tell(&map);
+        assert_eq!(offset(), TRUE_OFFSET_NS);
+        // Its kernel is away for a second, in which its lease is renewed twice.
+        for _ in 0..2 {
+            clock.advance(Duration::from_millis(500));
+            lease.grant(&map, u64::MAX);
+            assert_eq!(offset(), TRUE_OFFSET_NS);
+        }
+        // Back again, and the wall clock is ahead indeed.
+        clock.advance(Duration::from_millis(500));
+        look(8_500_000_000);
+        clock.set_wall_ms(clock.wall_ms() + 30);
+        lease.grant(&map, u64::MAX);
+        assert_eq!(offset(), TRUE_OFFSET_NS + 30_000_000);
     }
 
     #[test]

@@ -93,6 +93,9 @@ impl GpuEngine {
 
     /// Code that has been made, and changed tables.
     fn bring_in(&mut self) {
+        if self.stopping {
+            return;
+        }
         match self.engine.poll_code() {
             Ok(None) => {}
             Ok(Some(Ok(said))) => self.said = Some(said),

@@ -152,6 +152,11 @@ impl Tables {
         }
     }
 
+    /// Whether one more set has a place.
+    pub(crate) fn has_place(&self) -> bool {
+        self.known < SETS_PER_DEVICE_MAX
+    }
+
     /// The types of the sets that are here, in order.
     pub(crate) fn types_in_use(&self) -> BTreeSet<u16> {
         self.sets.iter().flatten().filter_map(|set| set.ty).collect()
@@ -262,10 +267,12 @@ impl Tables {
             // Half full at most, so that probing stays short.
             KeySpace::Hashed => actors_per_shard.max(2).checked_mul(2).and_then(u32::checked_next_power_of_two),
         };
+        // C9: without a place it is as a set that nobody added: its shards are not assigned here. To refuse it would hold up what is
+        // submitted behind it, which alone could make room.
         if self.known >= SETS_PER_DEVICE_MAX {
-            return Err(Full);
+            return Ok(());
         }
-        let Some(route_base) = self.indices.take(u64::from(shards)) else { return Err(Full) };
+        let Some(route_base) = self.indices.take(u64::from(shards)) else { return Ok(()) };
         let route_base = route_base as u32;
         let ty = ty.filter(|_| capacity.is_some());
         let loaded = ty.and_then(|index| self.loaded[usize::from(index)]);
@@ -529,6 +536,30 @@ mod tests {
         assert_eq!(tables.poll(|_| version, |_| version), Some(Status::RouteFlushed { version: 9 }));
         tables.submit(Control::RouteCommit { version: 10 }).expect("flushed");
         assert_eq!(tables.take_changes().expect("a change").1 & 1, 0);
+    }
+
+    #[test]
+    fn a_set_without_a_place_holds_nothing_up_and_its_shards_are_not_assigned() {
+        let mut tables = Tables::new(1, vec![RECORDS], 64, 64, 1000);
+        tables.load(&[0]);
+        let add = |tables: &mut Tables, id: u16, shards: u16| {
+            let (keys, restart) = (KeySpace::Dense { count: 4 }, RestartMode::Stop);
+            let (set, tag, type_index) = (SetId(id), u32::from(id), Some(0));
+            let taken =
+                tables.submit(Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard: 0, restart });
+            assert_eq!(taken, Ok(()), "set {id}");
+            let (shard, worker) = (ShardId::new(set, ShardIndex(0)), WorkerIndex(0));
+            tables.submit(Control::Assign { shard, epoch: Epoch(1), worker }).expect("room");
+            tables.poll(|_| u32::MAX >> 2, |_| 0)
+        };
+        let assigned = |id| matches!(id, Some(Status::Assigned { .. }));
+        assert!(assigned(add(&mut tables, 1, 40)));
+        assert!(!assigned(add(&mut tables, 2, 40)), "there are routes for 64 shards");
+        for id in 3..40 {
+            assert_eq!(assigned(add(&mut tables, id, 1)), id < 3 + 24, "set {id}");
+        }
+        let release = Control::Release { shard: ShardId::new(SetId(1), ShardIndex(0)), epoch: Epoch(1) };
+        tables.submit(release).expect("nothing is held up");
     }
 
     #[test]

@@ -10,8 +10,7 @@
 //! * (a) Through the device's rings: its worker has sent everything before `Released`, so before the markers of the commit that
 //!   follows. `RouteFlushed` says that those have arrived, and with them everything before.
 //! * (b) To egress: whoever calls the protocol hands over a `RouteFlushed` only after all egress that was published before it. From
-//!   then on no message of the shard comes into our channels any more, and those which are there are found by their sender. GPUs do
-//!   not keep this yet where egress has spilled (`ringfleet_gpu::Device::poll_status`): there (b) is open.
+//!   then on no message of the shard comes into our channels any more, and those which are there are found by their sender.
 //! * (c) From there: a channel gives a message up when it is acknowledged as handled, or reported lost.
 //!
 //! **Bounds (C9).** (c) waits for receivers. Shards that move at the same time and send to each other would wait for each other's new
