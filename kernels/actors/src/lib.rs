@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn every_type_has_its_own_name() {
         let registry = ringfleet_actor::TypeRegistry::new(types()).expect("no name twice");
-        assert_eq!(registry.len(), 10);
+        assert_eq!(registry.len(), 13);
     }
 
     #[test]
