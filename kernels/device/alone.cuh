@@ -45,10 +45,34 @@ static constexpr u32 LANE_RINGS = (INBOUND + 31) / 32; // of a lane: ring k * 32
 static constexpr u32 PAGE_LOOK = 16;                   // polls between two looks at the page and the time
 static constexpr u32 IDLE_POLLS = 16;                  // without a find, count as one round of bounded mode
 
+// The batch is staged.
+RF_FN void begin_alone(Shared &s, u32 end) {
+    if (threadIdx.x == 0) {
+        s.batch = end;
+        s.egress_used = 0;
+        s.spill_moved_ns = s.now_ns;
+        open_round(s);
+    }
+    __syncwarp();
+}
+
+// What a batch of one has sent first is told to its receiver at once, if it is the next of its ring that is published. Behind close_round().
+RF_SLOW void ring_alone(const Params &p, Shared &s, u32 me) {
+    const u32 place = s.batch == 1 && s.may_publish ? s.record[0] : NONE;
+    if (place & SPILLED) return; // also NONE
+    const u32 ring = place >> SLOT_BITS, position = s.out_published[ring];
+    if (((position ^ place) & (outbound_slots(ring) - 1)) != 0) return;
+    const uint4 chunk = s.stage[chunk_at(0, threadIdx.x & 3)];
+    if (ring == EGRESS) ring_bell(reinterpret_cast<uint4 *>(host_of(p)->egress_bell), chunk, me, position);
+    else ring_bell(bell_at(p, ring), chunk, own_peer(p, me), position);
+}
+
 // Polls until something is there, and stages it: true. False: there is something for the block, which is untouched. One warp.
-RF_FN bool stage_alone(const Params &p, Shared &s, u32 me, u32 &round) {
+RF_SLOW bool stage_alone(const Params &p, Shared &s, u32 me, u32 &round) {
     const u32 lane = threadIdx.x;
     u32 ready[LANE_RINGS], all = 0;
+    uint4 bell = make_uint4(0, 0, 0, 0);
+    bool rung = false;
     for (u32 idle = 1; all == 0; idle++) {
         // Bounded mode ends in the block's loop.
         if (p.rounds_max != 0 && round >= p.rounds_max) return false;
@@ -57,6 +81,7 @@ RF_FN bool stage_alone(const Params &p, Shared &s, u32 me, u32 &round) {
             const u32 ring = k * 32 + lane;
             ready[k] = ring < INBOUND ? load_peer(&tails_of(p, me)[ring]) : 0;
         }
+        if (lane < BELL_CHUNKS) bell = load_peer_16(bell_at(p, own_peer(p, me)) + lane);
         const bool look = idle % PAGE_LOOK == 1;
         if (look && lane == 31) read_page(p, s);
         u32 mine = 0;
@@ -66,9 +91,14 @@ RF_FN bool stage_alone(const Params &p, Shared &s, u32 me, u32 &round) {
             ready[k] = ring < INBOUND ? ring_ready(ready[k], s.in_head[ring]) : 0;
             mine += ready[k];
         }
+        // The bell's position is the next of its ring.
+        const bool next = lane == 4 && bell.y < INBOUND && bell.x == s.in_head[bell.y];
         __syncwarp();
         if (look && !is_plain(s)) return false;
-        if (__any_sync(~0u, mine != 0)) all = __reduce_add_sync(~0u, mine);
+        const u32 found = __reduce_or_sync(~0u, (mine != 0 ? 1 : 0) | (next ? 2 : 0));
+        if (found & 1) all = __reduce_add_sync(~0u, mine);
+        else if (found == 2) rung = bell_is_new(bell, s.now_hlc);
+        if (rung) break;
         if (all > ALONE_MAX) return false;
         if (all == 0) {
             round += idle % IDLE_POLLS == 0;
@@ -78,6 +108,16 @@ RF_FN bool stage_alone(const Params &p, Shared &s, u32 me, u32 &round) {
         }
     }
     round++;
+    if (rung) {
+        const u32 ring = __shfl_sync(~0u, bell.y, 4);
+        if (lane < 4) s.stage[chunk_at(0, lane)] = bell;
+        if (lane == 4) {
+            s.in_from[ring] = 0;
+            s.in_take[ring] = 1;
+        }
+        begin_alone(s, 1);
+        return true;
+    }
     // Acquire: pairs with the fence of the sender's round; for the whole warp by the barrier behind it.
     u32 rings = 0;
 #pragma unroll
@@ -105,19 +145,13 @@ RF_FN bool stage_alone(const Params &p, Shared &s, u32 me, u32 &round) {
         }
     }
     copy_async_wait();
-    if (lane == 0) {
-        s.batch = end;
-        s.egress_used = 0;
-        s.spill_moved_ns = s.now_ns;
-        open_round(s);
-    }
-    __syncwarp();
+    begin_alone(s, end);
     return true;
 }
 
 // Publishes what the warp has done, if the lease allows it. Behind close_round(). Each lane looks at its rings first, all loads under
 // way at once: few have changed.
-RF_FN void publish_alone(const Params &p, Shared &s, u32 me) {
+RF_SLOW void publish_alone(const Params &p, Shared &s, u32 me) {
     if (!s.may_publish) return;
     u32 changed = 0;
 #pragma unroll

@@ -64,6 +64,24 @@ RF_FN void store_peer(u32 *p, u32 v) { store_relaxed(p, v); }
 RF_FN void fence_peer() { fence_gpu(); }
 #endif
 
+// 16 bytes that another party may write meanwhile: words of different ages are possible.
+RF_FN uint4 load_peer_16(const void *p) {
+    uint4 v;
+#if RF_DEVICES > 1
+    asm volatile("ld.relaxed.sys.global.v4.u32 {%0,%1,%2,%3},[%4];"
+#else
+    asm volatile("ld.relaxed.gpu.global.v4.u32 {%0,%1,%2,%3},[%4];"
+#endif
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p)
+                 : "memory");
+    return v;
+}
+RF_FN void store_system_16(void *p, uint4 v) {
+    asm volatile("st.relaxed.sys.global.v4.u32 [%0],{%1,%2,%3,%4};" ::"l"(p), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+                 : "memory");
+}
+
 // 16 bytes from global to shared memory without registers; past L1, so never stale.
 RF_FN void copy_async_16(void *shared, const void *global) {
     u32 to = (u32)__cvta_generic_to_shared(shared);

@@ -19,8 +19,8 @@ RF_FN u32 ring_published_tail(u32 virtual_tail, u32 head, u32 slots) {
 // Whether a position that is published up to `tail` lies at `at` or behind it; they are less than 2^31 apart.
 RF_FN bool is_past(u32 tail, u32 at) { return tail - at < 1u << 31; }
 
-// Slots that can be read.
-RF_FN u32 ring_ready(u32 tail, u32 head) { return tail - head; }
+// Slots that can be read. None if the head is ahead: what came by a bell (bell.cuh) is consumed before its tail is there.
+RF_FN u32 ring_ready(u32 tail, u32 head) { return is_past(tail, head) ? tail - head : 0; }
 
 // A position read from the other side that cannot be: the other side is broken and its slots cannot be trusted.
 RF_FN bool ring_tail_is_sane(u32 tail, u32 tail_before, u32 head, u32 slots) {

@@ -1,5 +1,6 @@
 // The parts of a worker's round that move whole batches: what is there, taking it, sending on, publishing (C3, C9).
 #pragma once
+#include "bell_lanes.cuh"
 #include "run.cuh"
 #include "spill.cuh"
 
@@ -16,13 +17,19 @@ RF_FN Peer peer_of(u32 peer) {
 RF_FN u32 own_peer(const Params &p, u32 me) { return DEVICES == 1 ? me : p.device * WORKERS + me; }
 
 // Published tails, by sender, of the rings into a worker; the router is the last sender.
-RF_FN u32 *tails_of(const Params &p, u32 receiver) { return reinterpret_cast<u32 *>(p.tails) + receiver * ROW; }
+RF_FN u32 *tails_of(const Params &p, u32 receiver) { return reinterpret_cast<u32 *>(p.tails) + receiver * TAILS_ROW; }
 // Consumed heads, by receiver, of the rings out of a worker; the host is the last receiver.
 RF_FN u32 *heads_of(const Params &p, u32 sender) { return reinterpret_cast<u32 *>(p.heads) + sender * ROW; }
 RF_FN u32 *tail_at(const Params &p, u32 receiver, u32 me) {
     const Peer peer = peer_of(receiver);
     const u64 tails = DEVICES == 1 ? p.tails : p.peer_tails[peer.device];
-    return reinterpret_cast<u32 *>(tails) + peer.worker * ROW + own_peer(p, me);
+    return reinterpret_cast<u32 *>(tails) + peer.worker * TAILS_ROW + own_peer(p, me);
+}
+// The bell of a worker lies behind its row of tails.
+RF_FN uint4 *bell_at(const Params &p, u32 receiver) {
+    const Peer peer = peer_of(receiver);
+    const u64 tails = DEVICES == 1 ? p.tails : p.peer_tails[peer.device];
+    return reinterpret_cast<uint4 *>(reinterpret_cast<u32 *>(tails) + peer.worker * TAILS_ROW + ROW);
 }
 RF_FN u32 *head_at(const Params &p, u32 sender, u32 me) {
     const Peer peer = peer_of(sender);
@@ -121,7 +128,12 @@ RF_FN u32 exchange_positions(const Params &p, Shared &s, u32 me, u32 ring, bool 
         }
         if (out_head != s.out_head[t]) {
             s.out_head[t] = out_head;
-            if (s.out_waiting[t] != 0) s.spill_ready = 1;
+            const u32 waiting = s.out_waiting[t], tail = s.out_tail[t];
+            if (waiting != 0) {
+                s.spill_ready = 1;
+                const u32 end = ring_published_tail(tail, out_head, outbound_slots(t));
+                if (end - (tail - waiting) > s.out_linked[t]) s.spill_link = 1;
+            }
         }
     }
     return ready;

@@ -24,7 +24,8 @@ struct RouterShared {
 };
 
 static constexpr u32 CARRIERS = THREADS - 64;
-static constexpr u32 CARRY = CARRIERS;    // envelopes at once, so that a carrier has four loads under way
+static constexpr u32 CARRY_LOADS = 8; // that a carrier has under way, 16 bytes each
+static constexpr u32 CARRY = CARRIERS * CARRY_LOADS / 4; // envelopes at once
 static constexpr u32 RELAY_PAUSE_NS = 200;
 static constexpr u32 BAR_CARRY = 1, BAR_CARRIERS = 2;
 
@@ -47,7 +48,91 @@ RF_FN bool bell_is_whole(const uint4 &line, u32 at) {
     return __shfl_sync(~0u, whole, 2);
 }
 
-// Warp 0.
+// What warp 0 knows.
+struct Watch {
+    u32 head = 0;                        // taken of the host's ring
+    uint4 last = make_uint4(0, 0, 0, 0); // the line, as it was relayed last
+    bool carrying = false;               // the carriers have a part of the ring
+    bool owed = false;                   // the host is to be told `head`
+    bool torn = false;                   // the last read held parts of different ages
+};
+
+RF_FN uint4 read_line(const Params &p) {
+    const u32 lane = threadIdx.x;
+    return lane < 8 ? load_host_16(reinterpret_cast<const char *>(p.host_page) + lane * 16) : make_uint4(0, 0, 0, 0);
+}
+
+// Warp 0: does what a read of the line says. False: the end.
+RF_FN bool follow(const Params &p, RouterShared &s, Watch &w, const uint4 &line) {
+    HostPage *host = host_of(p);
+    DevicePage *page = device_of(p);
+    const u32 lane = threadIdx.x;
+    const u32 tail = __shfl_sync(~0u, line.x, 0);
+    // Bounded mode, and a kernel that makes room for another (CudaEngine::replace_code), end by their workers.
+    const bool ended = __any_sync(~0u, load_relaxed(&page->ended) >= WORKERS);
+    if (w.carrying) {
+        bar_sync(BAR_CARRY, CARRIERS + 32);
+        w.head += s.count;
+        w.carrying = false;
+        w.owed = true;
+    }
+    const bool changed = lane == 0 ? line.y != w.last.y || line.z != w.last.z || line.w != w.last.w
+                                   : lane == 1 && (line.x != w.last.x || line.y != w.last.y || line.z != w.last.z);
+    if (__any_sync(~0u, changed) || ended) {
+        w.last = line;
+        if (__shfl_sync(~0u, line.y, 0) != 0 || ended) return false;
+        // Acquire: pairs with the host's release stores of these words. Release: of the tables behind a version.
+        fence_system();
+        if (lane == 0) store_relaxed(&page->lease_deadline_ns, pack64(line.z, line.w));
+        if (lane == 1) store_relaxed(&page->wall_offset_ns, pack64(line.x, line.y));
+        if (lane == 1) store_relaxed(&page->tables_version, line.z);
+    }
+    const u32 waiting = tail - w.head;
+    const bool whole = waiting == 1 && bell_is_whole(line, w.head);
+    // Parts of different ages: the next read is whole, and sooner there than the carriers.
+    if (waiting == 1 && !whole && !w.torn) {
+        w.torn = true;
+        return true;
+    }
+    w.torn = false;
+    if (whole) {
+        const u32 dest = __shfl_sync(~0u, line.y, 2), worker = dest >> SLOT_BITS;
+        if (worker < WORKERS && lane >= 4 && lane < 8) ingress_slot(p, worker, dest & (INGRESS_SLOTS - 1))[lane - 4] = line;
+        uint4 chunk;
+        chunk.x = __shfl_down_sync(~0u, line.x, 4);
+        chunk.y = __shfl_down_sync(~0u, line.y, 4);
+        chunk.z = __shfl_down_sync(~0u, line.z, 4);
+        chunk.w = __shfl_down_sync(~0u, line.w, 4);
+        const u64 check = pack64(__shfl_sync(~0u, line.z, 2), __shfl_sync(~0u, line.w, 2));
+        if (worker < WORKERS)
+            pass_bell(bell_at(p, own_peer(p, worker)), chunk, check, pack64(w.head, dest), INGRESS, s.tail[worker]);
+        __syncwarp();
+        w.head++;
+        w.owed = true;
+        if (lane == 0 && worker < WORKERS) {
+            // Release: pairs with the worker's acquire of the tail.
+            fence_gpu();
+            store_relaxed(&tails_of(p, worker)[INGRESS], ++s.tail[worker]);
+        }
+        __syncwarp();
+    } else if (waiting != 0) {
+        // Acquire: pairs with the host's release of the tail; the slots below it may be read.
+        fence_system();
+        if (lane == 0) {
+            s.from = w.head;
+            s.count = min(waiting, CARRY);
+        }
+        bar_sync(BAR_CARRY, CARRIERS + 32);
+        w.carrying = true;
+    }
+    // The reads of the slots before `head` are over. Told after the fence above, which would have waited for it.
+    if (w.owed && lane == 0) store_system(&host->ingress_head, w.head);
+    w.owed = false;
+    return true;
+}
+
+// Warp 0. One read at a time: each takes the line from the host's cache, and more of them cost the host, which writes there, more than they
+// bring (measured: an ask takes 1.3 us longer with two under way).
 RF_FN void watch_host(const Params &p, RouterShared &s) {
     static_assert(offsetof(HostPage, ingress_tail) == 0 && offsetof(HostPage, stop) == 4 &&
                       offsetof(HostPage, lease_deadline_ns) == 8 && offsetof(HostPage, wall_offset_ns) == 16 &&
@@ -55,64 +140,11 @@ RF_FN void watch_host(const Params &p, RouterShared &s) {
                       offsetof(HostPage, bell_dest) == 36 && offsetof(HostPage, bell_check) == 40 &&
                       offsetof(HostPage, bell) == 64,
                   "the host's line: 16 bytes a lane");
-    HostPage *host = host_of(p);
-    DevicePage *page = device_of(p);
-    const u32 lane = threadIdx.x;
-    u32 head = load_system(&host->ingress_head);
-    uint4 last = make_uint4(0, 0, 0, 0);
-    bool carrying = false;
-    while (true) {
-        uint4 line = make_uint4(0, 0, 0, 0);
-        if (lane < 8) line = load_host_16(reinterpret_cast<const char *>(host) + lane * 16);
-        const u32 tail = __shfl_sync(~0u, line.x, 0);
-        // Bounded mode, and a kernel that makes room for another (CudaEngine::replace_code), end by their workers.
-        const bool ended = __any_sync(~0u, load_relaxed(&page->ended) >= WORKERS);
-        if (carrying) {
-            bar_sync(BAR_CARRY, CARRIERS + 32);
-            head += s.count;
-            // The carriers' reads of these slots are over.
-            if (lane == 0) store_system(&host->ingress_head, head);
-            carrying = false;
-        }
-        const bool changed = lane == 0 ? line.y != last.y || line.z != last.z || line.w != last.w
-                                       : lane == 1 && (line.x != last.x || line.y != last.y || line.z != last.z);
-        if (__any_sync(~0u, changed) || ended) {
-            last = line;
-            if (__shfl_sync(~0u, line.y, 0) != 0 || ended) break;
-            // Acquire: pairs with the host's release stores of these words. Release: of the tables behind a version.
-            fence_system();
-            if (lane == 0) store_relaxed(&page->lease_deadline_ns, pack64(line.z, line.w));
-            if (lane == 1) store_relaxed(&page->wall_offset_ns, pack64(line.x, line.y));
-            if (lane == 1) store_relaxed(&page->tables_version, line.z);
-        }
-        if (tail == head) continue;
-        if (tail - head == 1 && bell_is_whole(line, head)) {
-            const u32 dest = __shfl_sync(~0u, line.y, 2), worker = dest >> SLOT_BITS;
-            if (worker < WORKERS && lane >= 4 && lane < 8) ingress_slot(p, worker, dest & (INGRESS_SLOTS - 1))[lane - 4] = line;
-            __syncwarp();
-            head++;
-            if (lane == 0) {
-                if (worker < WORKERS) {
-                    // Release: pairs with the worker's acquire of the tail.
-                    fence_gpu();
-                    store_relaxed(&tails_of(p, worker)[INGRESS], ++s.tail[worker]);
-                }
-                store_system(&host->ingress_head, head);
-            }
-            __syncwarp();
-            continue;
-        }
-        // Acquire: pairs with the host's release of the tail; the slots below it may be read.
-        fence_system();
-        if (lane == 0) {
-            s.from = head;
-            s.count = min(tail - head, CARRY);
-        }
-        bar_sync(BAR_CARRY, CARRIERS + 32);
-        carrying = true;
-    }
-    if (lane == 0) {
-        store_relaxed(&page->stop, 1);
+    Watch w;
+    w.head = load_system(&host_of(p)->ingress_head);
+    while (follow(p, s, w, read_line(p))) {}
+    if (threadIdx.x == 0) {
+        store_relaxed(&device_of(p)->stop, 1);
         s.stop = 1;
     }
     bar_sync(BAR_CARRY, CARRIERS + 32);
@@ -143,17 +175,18 @@ RF_FN void carry(const Params &p, RouterShared &s) {
         bar_sync(BAR_CARRY, CARRIERS + 32);
         if (s.stop != 0) break;
         const u32 from = s.from, chunks = s.count * 4;
-        uint4 word[4];
-        u32 dest[4];
+        uint4 word[CARRY_LOADS];
+        u32 dest[CARRY_LOADS];
 #pragma unroll
-        for (u32 k = 0; k < 4; k++) {
+        for (u32 k = 0; k < CARRY_LOADS; k++) {
             const u32 c = k * CARRIERS + t, at = (from + (c >> 2)) & (p.host_ingress_slots - 1);
             if (c >= chunks) continue;
-            dest[k] = __ldcv(reinterpret_cast<const u32 *>(p.host_dest) + at);
-            word[k] = load_host_16(reinterpret_cast<const uint4 *>(p.host_ingress) + (u64)at * 4 + (c & 3));
+            // Past L1. Volatile loads ask for 32 bytes at a time, these for whole lines.
+            dest[k] = __ldcg(reinterpret_cast<const u32 *>(p.host_dest) + at);
+            word[k] = __ldcg(reinterpret_cast<const uint4 *>(p.host_ingress) + (u64)at * 4 + (c & 3));
         }
 #pragma unroll
-        for (u32 k = 0; k < 4; k++) {
+        for (u32 k = 0; k < CARRY_LOADS; k++) {
             const u32 c = k * CARRIERS + t, worker = dest[k] >> SLOT_BITS;
             if (c >= chunks || worker >= WORKERS) continue;
             ingress_slot(p, worker, dest[k] & (INGRESS_SLOTS - 1))[c & 3] = word[k];

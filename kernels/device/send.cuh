@@ -10,8 +10,9 @@ RF_FN const u16 *routes_of(const Params &p, const Shared &s) {
 RF_FN char *spill_of(const Params &p, u32 me) {
     return reinterpret_cast<char *>(p.spill) + (u64)me * SPILL_SLOTS * sizeof(Envelope);
 }
-RF_FN uint2 *spill_live_of(const Params &p, u32 me) {
-    return reinterpret_cast<uint2 *>(p.spill_live) + (u64)me * SPILL_SLOTS;
+// What was spilled since it was last linked (spill.cuh): slot << 10 | ring, position.
+RF_FN uint2 *spill_fresh_of(const Params &p, u32 me) {
+    return reinterpret_cast<uint2 *>(p.spill_fresh) + (u64)me * SPILL_SLOTS;
 }
 RF_FN u32 *spill_free_of(const Params &p, u32 me) {
     return reinterpret_cast<u32 *>(p.spill_free) + (u64)me * SPILL_SLOTS;
@@ -20,8 +21,8 @@ RF_FN u32 *spill_free_of(const Params &p, u32 me) {
 // No room in the ring: a slot of the spill, which is there because a round takes inputs only while all they may send fits.
 RF_SLOW u32 reserve_spill(const Params &p, Shared &s, u32 me, u32 ring, u32 position) {
     const u32 slot = spill_free_of(p, me)[atomicSub(&s.spill_free, 1) - 1];
-    const u32 at = atomicAdd(&s.spill_live, 1);
-    spill_live_of(p, me)[at] = make_uint2(slot << 10 | ring, position);
+    spill_fresh_of(p, me)[atomicAdd(&s.spill_fresh, 1)] = make_uint2(slot << 10 | ring, position);
+    atomicAdd(&s.spill_live, 1);
     atomicAdd(&s.out_waiting[ring], 1);
     return SPILLED | slot;
 }

@@ -65,6 +65,7 @@ struct Shared {
     u32 out_head[OUTBOUND];   // as polled
     u32 out_published[OUTBOUND];
     u32 out_waiting[OUTBOUND]; // in the spill
+    u32 out_linked[OUTBOUND];  // of these, in pages
     u64 out_base[OUTBOUND];   // slots of the ring
     u64 counters[COUNTERS];
     u32 counts[COUNTERS]; // since they were last added up
@@ -74,9 +75,10 @@ struct Shared {
     u64 timers_next_ms; // when the first timer is due, or before
     u64 timers_set;     // so far: numbers them
     u32 ready[SCAN_WARPS];
-    u32 batch, later_count, spill_live, spill_free, spill_kept, spill_ready, tables_version, tables_wanted, stop;
+    u32 batch, later_count, spill_live, spill_fresh, spill_free, spill_free_pages, spill_ready, tables_version, tables_wanted, stop;
     u32 handled, sent, to_rings, egress_used, may_publish, gates, overload, left_dirty, rounds;
     u32 taken_in; // of the ingress, in this round
+    u32 spill_link; // somewhere more has room than is in pages (spill.cuh)
     u32 hot, hot_next; // this batch is ranked first; some bucket has many messages
     u32 timers_free, timers_high, timers_take, timers_due;
     u32 markers[2]; // route markers received, by the table that they announce

@@ -14,8 +14,8 @@
 
 // Words that a worker keeps from one launch to the next: spill, timers, then these. Whatever has been taken, handled or promised stays so,
 // published or not: a kernel may end while its lease is over.
-static constexpr u32 SAVE_GATES = 7, SAVE_MARKERS = 8, SAVE_FLUSH_TAIL = 10, SAVE_FLUSH_DUE = 11, SAVE_TABLES = 12;
-static constexpr u32 SAVE_TAILS = 16, SAVE_HEADS = SAVE_TAILS + OUTBOUND, SAVE_CLOSED = SAVE_HEADS + INBOUND;
+static constexpr u32 SAVE_GATES = 7, SAVE_MARKERS = 8, SAVE_FLUSH_TAIL = 10, SAVE_FLUSH_DUE = 11, SAVE_TABLES = 12, SAVE_PAGES = 13;
+static constexpr u32 SAVE_TAILS = 16, SAVE_HEADS = SAVE_TAILS + OUTBOUND, SAVE_WAITING = SAVE_HEADS + INBOUND, SAVE_CLOSED = SAVE_WAITING + OUTBOUND;
 static_assert(SAVE_CLOSED + RF_SHARDS_MAX <= RF_SAVE_WORDS, "what is kept has room");
 
 RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
@@ -35,21 +35,24 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
         s.out_published[i] = published;
         s.out_tail[i] = again ? save[SAVE_TAILS + i] : published;
         s.out_head[i] = load_peer(&heads_of(p, me)[i]);
-        s.out_waiting[i] = 0;
+        s.out_waiting[i] = s.out_linked[i] = again ? save[SAVE_WAITING + i] : 0;
         s.out_base[i] = i == EGRESS ? p.egress + (u64)me * EGRESS_SLOTS * sizeof(Envelope) : slots_at(p, i, me);
     }
     for (u32 i = threadIdx.x; i < COUNTERS; i += THREADS) {
         s.counts[i] = 0;
         s.counters[i] = (reinterpret_cast<const u64 *>(p.counters) + me * (RF_COUNTERS_STRIDE / 8))[i];
     }
-    if (!again)
-#pragma unroll 1
-        for (u32 i = threadIdx.x; i < SPILL_SLOTS; i += THREADS) spill_free_of(p, me)[i] = i;
+    if (!again) clear_spill(p, s, me);
+    // Of a ring that begins anew positions come again.
+    if (threadIdx.x < BELL_CHUNKS) store_system_16(bell_at(p, own_peer(p, me)) + threadIdx.x, make_uint4(0, 0, 0, 0));
     __syncthreads();
     start_timers(p, s, me, save);
     if (threadIdx.x == 0) {
         s.spill_live = again ? save[1] : 0;
         s.spill_free = again ? save[2] : SPILL_SLOTS;
+        s.spill_free_pages = again ? save[SAVE_PAGES] : SPILL_PAGES;
+        s.spill_fresh = 0;
+        s.spill_ready = s.spill_live != 0;
         s.egress_used = again; // what was written before this launch is published by this one
         s.may_publish = 0;
         s.ingress_told = load_system(&host_of(p)->ingress_done[me]);
@@ -63,15 +66,11 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
         s.markers[0] = save[SAVE_MARKERS];
         s.markers[1] = save[SAVE_MARKERS + 1];
         s.gates = 0;
-        s.spill_ready = s.overload = s.left_dirty = s.rounds = s.hot = s.hot_next = 0;
+        s.overload = s.spill_link = s.left_dirty = s.rounds = s.hot = s.hot_next = 0;
         s.batch = 0;
         s.now_ns = s.spill_moved_ns = timer_ns();
         for (u32 i = 0; i < 8; i++) s.phase[i] = 0;
     }
-    __syncthreads();
-#pragma unroll 1
-    for (u32 i = threadIdx.x; i < s.spill_live; i += THREADS) atomicAdd(&s.out_waiting[spill_live_of(p, me)[i].x & 1023], 1);
-    if (threadIdx.x == 0 && s.spill_live != 0) s.spill_ready = 1;
     __syncthreads();
     learn_tables(p, s, me);
 #pragma unroll 1
@@ -84,7 +83,9 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
 
 RF_FN void end_worker(const Params &p, Shared &s, u32 me) {
     u32 *save = reinterpret_cast<u32 *>(p.saves) + me * RF_SAVE_WORDS;
+    link_spill(p, s, me);
     for (u32 i = threadIdx.x; i < OUTBOUND; i += THREADS) {
+        save[SAVE_WAITING + i] = s.out_waiting[i];
         save[SAVE_TAILS + i] = s.out_tail[i];
         save[SAVE_HEADS + i] = s.in_head[i] + s.in_take[i];
     }
@@ -105,6 +106,7 @@ RF_FN void end_worker(const Params &p, Shared &s, u32 me) {
         save[0] = 1;
         save[1] = s.spill_live;
         save[2] = s.spill_free;
+        save[SAVE_PAGES] = s.spill_free_pages;
         save_timers(s, save);
         for (u32 i = 0; i < 8; i++) reinterpret_cast<u64 *>(p.profile)[me * 8 + i] = s.phase[i];
         atomicAdd(&device_of(p)->ended, 1);
@@ -233,9 +235,14 @@ RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
         RF_PHASE(3);
         handle_batch(p, s, me, team, overload);
         RF_PHASE(4);
+        if (team.is_alone()) {
+            if (threadIdx.x == 0) close_round(s);
+            __syncwarp();
+            ring_alone(p, s, me);
+        }
         send_batch(p, s, me, team);
         if (threadIdx.x >= team.size - 32) {
-            if (threadIdx.x == team.size - 32) close_round(s);
+            if (threadIdx.x == team.size - 32 && !team.is_alone()) close_round(s);
             __syncwarp();
             if (team.is_alone()) {
                 publish_alone(p, s, me);

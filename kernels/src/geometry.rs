@@ -121,15 +121,36 @@ impl Geometry {
         (self.peers() + 1).div_ceil(32) * 32
     }
 
+    /// Words of a row of tails and the bell behind it.
+    #[must_use]
+    pub const fn tails_row_words(&self) -> u32 {
+        self.row_words() + 32
+    }
+
+    /// Pages of spilled positions of a worker: all that may wait, and a begun and an ended page of each ring.
+    #[must_use]
+    pub const fn spill_pages(&self) -> u32 {
+        self.spill_slots / SPILL_PAGE + 2 * (self.peers() + 1)
+    }
+
+    /// Pages that one ring may span.
+    #[must_use]
+    pub const fn spill_table(&self) -> u32 {
+        let pages = (self.spill_slots / SPILL_PAGE + 2).next_power_of_two();
+        if pages < 8 { 8 } else { pages }
+    }
+
     /// Words that a worker keeps from one launch to the next.
     #[must_use]
     pub const fn save_words(&self) -> u32 {
-        (16 + 2 * (self.peers() + 1) + SHARDS_PER_WORKER_MAX).div_ceil(32) * 32
+        (16 + 3 * (self.peers() + 1) + SHARDS_PER_WORKER_MAX).div_ceil(32) * 32
     }
 }
 
 /// Devices of one node that send to each other. A node with more refuses to start them.
 pub const DEVICES_MAX: u32 = 8;
+/// Spilled positions in a page.
+pub const SPILL_PAGE: u32 = 64;
 /// Bytes between the counters of two workers.
 pub const COUNTERS_STRIDE: u32 = 512;
 

@@ -104,8 +104,14 @@ device_structs! {
         tags: u64,
         /// Slots of the spills.
         spill: u64,
-        /// What waits in them: slot << 10 | ring, position.
-        spill_live: u64,
+        /// What was spilled last: slot << 10 | ring, position.
+        spill_fresh: u64,
+        /// Pages of spilled positions: the slot of each.
+        spill_pages: u64,
+        /// The pages of each ring, u16.
+        spill_table: u64,
+        /// Stacks of free pages.
+        spill_free_pages: u64,
         /// Stacks of free slots.
         spill_free: u64,
         /// When timers are due, and their numbers.
@@ -137,7 +143,7 @@ device_structs! {
         /// Which of the node's devices this is.
         device: u32,
         /// Must be 0.
-        spare: [u32; 4],
+        spare: [u32; 6],
         /// `rings` of each device of the node, as this one reaches it.
         peer_rings: [u64; DEVICES],
         /// `tails` of each.
@@ -256,6 +262,16 @@ device_structs! {
         tables_seen: [u32; WORKERS],
         /// Workers: the last version of which they have had every worker's marker.
         routes_flushed: [u32; WORKERS],
+        /// Workers: the newest envelope that one of them published alone (`device/bell_lanes.cuh`).
+        egress_bell: [u64; 8],
+        /// Workers: its position in the ring of its worker.
+        egress_bell_position: u32,
+        /// Workers: that worker.
+        egress_bell_worker: u32,
+        /// Workers: [`crate::bell::check`] of these and the envelope.
+        egress_bell_check: u64,
+        /// Must be 0.
+        egress_bell_spare: [u64; 6],
     }
 }
 

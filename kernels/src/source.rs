@@ -6,7 +6,7 @@ use ringfleet_abi::hash::fnv1a64;
 
 use crate::device_type::DeviceType;
 use crate::geometry::{
-    COUNTERS_STRIDE, DEVICES_MAX, Geometry, GeometryError, SETS_PER_DEVICE_MAX, SHARDS_PER_WORKER_MAX,
+    COUNTERS_STRIDE, DEVICES_MAX, Geometry, GeometryError, SETS_PER_DEVICE_MAX, SHARDS_PER_WORKER_MAX, SPILL_PAGE,
 };
 use crate::layout;
 
@@ -79,6 +79,7 @@ pub const FILES: &[(&str, &str)] = &device_files![
     "alone.cuh",
     "base.cuh",
     "bell.cuh",
+    "bell_lanes.cuh",
     "bench_seed.cuh",
     "config.cuh",
     "ctx.cuh",
@@ -165,6 +166,9 @@ fn options(geometry: &Geometry, arch: Arch, variant: Variant, max_sends: u32) ->
         ("INGRESS_SLOTS", g.ingress_slots),
         ("EGRESS_SLOTS", g.egress_slots),
         ("SPILL_SLOTS", g.spill_slots),
+        ("SPILL_PAGE", SPILL_PAGE),
+        ("SPILL_PAGES", g.spill_pages()),
+        ("SPILL_TABLE", g.spill_table()),
         ("TIMER_SLOTS", g.timer_slots),
         ("SHARDS_MAX", SHARDS_PER_WORKER_MAX),
         ("SETS_MAX", SETS_PER_DEVICE_MAX),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ringfleet_abi::Envelope;
 use ringfleet_kernels::Geometry;
-use ringfleet_kernels::geometry::COUNTERS_STRIDE;
+use ringfleet_kernels::geometry::{COUNTERS_STRIDE, SPILL_PAGE};
 use ringfleet_kernels::layout::{DevicePage, HostPage, Params, SetEntry, ShardEntry};
 
 use super::driver::{DeviceMemory, Gpu, PinnedMemory, RegisteredMap};
@@ -28,7 +28,7 @@ pub struct Capacity {
 /// Where the parts of a device's fabric lie, in bytes from its begin; the rings come first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FabricParts {
-    /// Published ends of the rings, a row for each worker.
+    /// Published ends of the rings, a row for each worker, and its bell behind each.
     pub tails: u64,
     /// Consumed ends, a row for each worker.
     pub heads: u64,
@@ -41,8 +41,9 @@ pub struct FabricParts {
 pub fn fabric_parts(geometry: &Geometry) -> FabricParts {
     let (workers, slot) = (u64::from(geometry.workers), size_of::<Envelope>() as u64);
     let rings = workers * u64::from(geometry.peers()) * u64::from(geometry.ring_slots) * slot;
-    let rows = workers * u64::from(geometry.row_words()) * 4;
-    FabricParts { tails: rings, heads: rings + rows, bytes: rings + 2 * rows }
+    let tails = workers * u64::from(geometry.tails_row_words()) * 4;
+    let heads = workers * u64::from(geometry.row_words()) * 4;
+    FabricParts { tails: rings, heads: rings + tails, bytes: rings + tails + heads }
 }
 
 /// The memory of one device.
@@ -124,7 +125,10 @@ impl MemoryMap {
         let fabric = shareable(parts.bytes as usize)?;
         let ingress = device(workers * geometry.ingress_slots as usize * slot)?;
         let spill = device(spill_slots * slot)?;
-        let spill_live = device(spill_slots * 8)?;
+        let spill_fresh = device(spill_slots * 8)?;
+        let spill_pages = device(workers * geometry.spill_pages() as usize * SPILL_PAGE as usize * 4)?;
+        let spill_table = device(workers * (geometry.peers() + 1) as usize * geometry.spill_table() as usize * 2)?;
+        let spill_free_pages = device(workers * geometry.spill_pages() as usize * 4)?;
         let spill_free = device(spill_slots * 4)?;
         let timer_slots = workers * geometry.timer_slots as usize;
         let timer_keys = device(timer_slots * 16)?;
@@ -166,7 +170,10 @@ impl MemoryMap {
             routes: routes.address(),
             tags: tags.address(),
             spill: spill.address(),
-            spill_live: spill_live.address(),
+            spill_fresh: spill_fresh.address(),
+            spill_pages: spill_pages.address(),
+            spill_table: spill_table.address(),
+            spill_free_pages: spill_free_pages.address(),
             spill_free: spill_free.address(),
             timer_keys: timer_keys.address(),
             timer_messages: timer_messages.address(),
@@ -182,7 +189,7 @@ impl MemoryMap {
             host_ingress_slots: capacity.host_ingress_slots,
             ..Params::default()
         };
-        let mut rest = vec![ingress, spill, spill_live, spill_free, saves];
+        let mut rest = vec![ingress, spill, spill_fresh, spill_pages, spill_table, spill_free_pages, spill_free, saves];
         rest.extend([timer_keys, timer_messages, timer_free]);
         Ok(Self {
             params,

@@ -40,6 +40,8 @@ pub struct IngressPort {
     /// What each worker is finished with, as last told.
     done: Vec<Cell<u64>>,
     broken: Cell<bool>,
+    /// The bell holds an envelope that adds up.
+    rung: bool,
 }
 
 /// The host's positions in the rings from the workers.
@@ -47,6 +49,10 @@ pub struct IngressPort {
 pub struct EgressPort {
     egress_slots: u32,
     head: Vec<u32>,
+    /// Whose last envelope came by the bell, so that their tail may be one behind.
+    ahead: Vec<bool>,
+    /// The check of the last bell that was looked at whole: it is taken once.
+    bell_seen: u64,
     broken: bool,
     /// The last poll left rings where they were.
     behind: bool,
@@ -77,6 +83,7 @@ impl IngressPort {
             pushed: vec![0; workers],
             done: vec![Cell::new(0); workers],
             broken: Cell::new(false),
+            rung: false,
         }
     }
 
@@ -151,6 +158,11 @@ impl IngressPort {
         if self.write != self.published {
             if self.write.wrapping_sub(self.published) == 1 {
                 self.ring_bell(memory);
+                self.rung = true;
+            } else if self.rung {
+                // Its position comes again after 2^32 envelopes.
+                word64(memory, offset_of!(HostPage, bell_check)).store(0, Ordering::Relaxed);
+                self.rung = false;
             }
             self.published = self.write;
             // Release: pairs with the router's fence after its load; publishes the slots below.
@@ -179,8 +191,17 @@ impl EgressPort {
     /// The end of empty rings.
     #[must_use]
     pub fn new(geometry: &Geometry) -> Self {
-        let head = vec![0; geometry.workers as usize];
-        Self { egress_slots: geometry.egress_slots, head, broken: false, behind: false, events: VecDeque::new() }
+        let workers = geometry.workers as usize;
+        let egress_slots = geometry.egress_slots;
+        Self {
+            egress_slots,
+            head: vec![0; workers],
+            ahead: vec![false; workers],
+            bell_seen: 0,
+            broken: false,
+            behind: false,
+            events: VecDeque::new(),
+        }
     }
 
     /// Whether a worker has written a position that cannot be: its ring is not read any more, and the device is to be given up.
@@ -203,8 +224,9 @@ impl EgressPort {
 
     /// Takes envelopes that workers sent to the host, in order per worker, and returns how many.
     pub fn poll<M: HostMemory>(&mut self, memory: &M, out: &mut [Envelope]) -> usize {
-        let mut taken = 0;
         self.behind = false;
+        // A message that comes alone comes by the bell first.
+        let mut taken = if out.is_empty() || self.events.len() >= EVENTS_MAX { 0 } else { self.take_bell(memory, out) };
         for worker in 0..self.head.len() {
             let tail = word32(memory, offset_of!(HostPage, egress_tail) + worker * 4).load(Ordering::Relaxed);
             if tail == self.head[worker] || taken == out.len() {
@@ -219,11 +241,50 @@ impl EgressPort {
         taken
     }
 
+    /// Takes the envelope of the bell, if it is whole and the next of its ring: its tail comes behind it (`device/bell_lanes.cuh`).
+    fn take_bell<M: HostMemory>(&mut self, memory: &M, out: &mut [Envelope]) -> usize {
+        let check = word64(memory, offset_of!(HostPage, egress_bell_check)).load(Ordering::Relaxed);
+        if check == self.bell_seen {
+            return 0;
+        }
+        let position = word32(memory, offset_of!(HostPage, egress_bell_position)).load(Ordering::Relaxed);
+        let worker = word32(memory, offset_of!(HostPage, egress_bell_worker)).load(Ordering::Relaxed);
+        let words: [u64; 8] =
+            std::array::from_fn(|k| word64(memory, offset_of!(HostPage, egress_bell) + k * 8).load(Ordering::Relaxed));
+        if bell::check(position, worker, &words) != check {
+            return 0;
+        }
+        self.bell_seen = check;
+        let Some(head) = self.head.get_mut(worker as usize).filter(|head| **head == position) else {
+            return 0;
+        };
+        *head = head.wrapping_add(1);
+        let head = *head;
+        self.ahead[worker as usize] = true;
+        // Release: as behind `take`.
+        word32(memory, offset_of!(HostPage, egress_head) + worker as usize * 4).store(head, Ordering::Release);
+        self.hand_out(bytemuck::cast(words), &mut out[..1])
+    }
+
+    /// Gives an envelope out, or sets it aside if it is an event; how many were given out.
+    fn hand_out(&mut self, envelope: Envelope, out: &mut [Envelope]) -> usize {
+        if envelope.flags().has(Flags::CONTROL) && !envelope.flags().has(Flags::REPLY) {
+            self.events.extend(event_of(&envelope));
+            return 0;
+        }
+        out[0] = envelope;
+        1
+    }
+
     fn take<M: HostMemory>(&mut self, memory: &M, worker: usize, tail: u32, out: &mut [Envelope]) -> usize {
         let head = self.head[worker];
         // Acquire: pairs with the worker's system-scope fence before it published the tail.
         fence(Ordering::Acquire);
         let ready = tail.wrapping_sub(head);
+        if ready == u32::MAX && self.ahead[worker] {
+            return 0;
+        }
+        self.ahead[worker] = false;
         if ready > self.egress_slots {
             self.broken = true;
             return 0;
@@ -235,12 +296,7 @@ impl EgressPort {
             // SAFETY: a published slot that is not yet given back: the worker does not write it.
             let envelope = unsafe { memory.egress().at::<Envelope>(ring + at).read() };
             looked += 1;
-            if envelope.flags().has(Flags::CONTROL) && !envelope.flags().has(Flags::REPLY) {
-                self.events.extend(event_of(&envelope));
-            } else {
-                out[taken] = envelope;
-                taken += 1;
-            }
+            taken += self.hand_out(envelope, &mut out[taken..]);
         }
         self.head[worker] = head.wrapping_add(looked);
         // Release: our reads of these slots are over.
@@ -380,6 +436,100 @@ mod tests {
         assert_eq!((port.poll(&map, &mut out), port.is_broken()), (32, false));
         tail(32 + 33);
         assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, true));
+    }
+
+    /// Writes an envelope to a position of a worker's ring, and to the bell.
+    fn ring_egress_bell(map: &SharedMap, worker: u32, position: u32, envelope: &Envelope) {
+        if worker < u32::from(SHAPE.workers) {
+            // SAFETY: within the memory; nobody else writes it.
+            unsafe { map.egress().at::<Envelope>((worker * SHAPE.egress_slots + position) as usize).write(*envelope) };
+        }
+        let words: [u64; 8] = bytemuck::cast(*envelope);
+        for (k, word) in words.iter().enumerate() {
+            word64(map, offset_of!(HostPage, egress_bell) + k * 8).store(*word, Ordering::Relaxed);
+        }
+        word32(map, offset_of!(HostPage, egress_bell_position)).store(position, Ordering::Relaxed);
+        word32(map, offset_of!(HostPage, egress_bell_worker)).store(worker, Ordering::Relaxed);
+        let check = bell::check(position, worker, &words);
+        word64(map, offset_of!(HostPage, egress_bell_check)).store(check, Ordering::Relaxed);
+    }
+
+    fn publish_egress(map: &SharedMap, worker: usize, tail: u32) {
+        word32(map, offset_of!(HostPage, egress_tail) + worker * 4).store(tail, Ordering::Release);
+    }
+
+    fn keyed(to_key: u64) -> Envelope {
+        Envelope { to_key, ..Envelope::default() }
+    }
+
+    #[test]
+    fn what_comes_by_the_bell_comes_once_and_before_its_tail() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = EgressPort::new(&map.shape().geometry());
+        let mut out = [Envelope::default(); 8];
+        ring_egress_bell(&map, 1, 0, &keyed(7));
+        assert_eq!((port.poll(&map, &mut []), port.poll(&map, &mut out), out[0].to_key), (0, 1, 7));
+        assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, false), "its tail is on the way");
+        publish_egress(&map, 1, 1);
+        assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, false));
+        // The same once more, by its tail first; then the bell says nothing new.
+        ring_egress_bell(&map, 1, 1, &keyed(8));
+        word64(&map, offset_of!(HostPage, egress_bell)).store(0, Ordering::Relaxed);
+        assert_eq!(port.poll(&map, &mut out), 0, "a torn bell is not believed");
+        publish_egress(&map, 1, 2);
+        assert_eq!((port.poll(&map, &mut out), out[0].to_key), (1, 8));
+        ring_egress_bell(&map, 1, 1, &keyed(8));
+        assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, false));
+    }
+
+    #[test]
+    fn a_bell_does_not_overtake_what_its_ring_holds() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = EgressPort::new(&map.shape().geometry());
+        let mut out = [Envelope::default(); 8];
+        ring_egress_bell(&map, 0, 0, &keyed(1));
+        ring_egress_bell(&map, 0, 1, &keyed(2));
+        assert_eq!(port.poll(&map, &mut out), 0, "position 0 comes first");
+        publish_egress(&map, 0, 2);
+        assert_eq!((port.poll(&map, &mut out), out[0].to_key, out[1].to_key), (2, 1, 2));
+        ring_egress_bell(&map, 9, 0, &keyed(3));
+        assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, false), "there is no worker 9");
+    }
+
+    #[test]
+    fn a_bell_that_has_been_seen_is_not_taken_when_its_position_comes_again() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = EgressPort::new(&map.shape().geometry());
+        let mut out = [Envelope::default(); 8];
+        ring_egress_bell(&map, 0, 5, &keyed(1));
+        assert_eq!(port.poll(&map, &mut out), 0);
+        publish_egress(&map, 0, 5);
+        assert_eq!(port.poll(&map, &mut out), 5);
+        assert_eq!(port.poll(&map, &mut out), 0, "it has been lying there");
+    }
+
+    #[test]
+    fn a_tail_that_goes_back_breaks_the_egress() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = EgressPort::new(&map.shape().geometry());
+        let mut out = [Envelope::default(); 8];
+        publish_egress(&map, 0, 2);
+        assert_eq!(port.poll(&map, &mut out), 2);
+        publish_egress(&map, 0, 1);
+        assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, true));
+    }
+
+    #[test]
+    fn the_bell_of_the_ingress_is_silent_once_more_than_one_envelope_is_published() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = IngressPort::new(&map.shape().geometry(), SHAPE.host_ingress_slots);
+        let check = || word64(&map, offset_of!(HostPage, bell_check)).load(Ordering::Relaxed);
+        assert!(port.push(&map, WorkerIndex(0), &keyed(1)));
+        port.publish(&map);
+        assert_ne!(check(), 0);
+        assert!(port.push(&map, WorkerIndex(0), &keyed(2)) && port.push(&map, WorkerIndex(1), &keyed(3)));
+        port.publish(&map);
+        assert_eq!(check(), 0, "its position comes again after 2^32 envelopes");
     }
 
     #[test]
