@@ -394,7 +394,7 @@ pub fn at<T, const N: usize>(array: &[T; N], index: usize) -> Result<&T, Fault> 
 /// # Errors
 /// [`Fault::OutOfBounds`].
 #[inline(always)]
-pub fn at_mut<T, const N: usize>(array: &mut [T; N], index: usize) -> Result<&mut T, Fault> {
+pub fn at_mut<T>(array: &mut [T], index: usize) -> Result<&mut T, Fault> {
     array.get_mut(index).ok_or(Fault::OutOfBounds)
 }
 

@@ -277,8 +277,9 @@ impl Native {
                 match access {
                     Access::Shared => quote_spanned!(span=>
                         (*{ let __index: usize = #index; #krate::ops::at(&#base, __index)? })),
+                    // A method, for what is a reference already is not borrowed anew.
                     Access::Mut => quote_spanned!(span=>
-                        (*{ let __index: usize = #index; #krate::ops::at_mut(&mut #base, __index)? })),
+                        (*{ let __index: usize = #index; #krate::ops::at_mut(#base.as_mut_slice(), __index)? })),
                 }
             }
             _ => self.value(expr),

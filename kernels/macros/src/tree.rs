@@ -544,18 +544,27 @@ fn is_constant(ident: &Ident) -> bool {
 }
 
 fn literal(lit: &Lit, negative: bool) -> Result<raw::Lit> {
+    // A minus is an operator in an expression, and a part of the literal in a pattern.
+    let signed = |digits: &str| match digits.strip_prefix('-') {
+        Some(rest) => (!negative, rest.to_owned()),
+        None => (negative, digits.to_owned()),
+    };
     Ok(match lit {
         Lit::Bool(value) => raw::Lit::Bool(value.value),
         Lit::Byte(value) => raw::Lit::Int { negative, value: value.value().into(), suffix: Some(Int::U8) },
         Lit::Int(int) if Float::by_name(int.suffix()).is_some() => {
-            raw::Lit::Float { negative, digits: int.base10_digits().to_owned(), suffix: Float::by_name(int.suffix()) }
+            let (negative, digits) = signed(int.base10_digits());
+            raw::Lit::Float { negative, digits, suffix: Float::by_name(int.suffix()) }
         }
-        Lit::Int(int) => raw::Lit::Int { negative, value: int.base10_parse()?, suffix: Int::by_name(int.suffix()) },
-        Lit::Float(float) => raw::Lit::Float {
-            negative,
-            digits: float.base10_digits().to_owned(),
-            suffix: Float::by_name(float.suffix()),
-        },
+        Lit::Int(int) => {
+            let (negative, digits) = signed(int.base10_digits());
+            let value = digits.parse().map_err(|error| Error::new(int.span(), error))?;
+            raw::Lit::Int { negative, value, suffix: Int::by_name(int.suffix()) }
+        }
+        Lit::Float(float) => {
+            let (negative, digits) = signed(float.base10_digits());
+            raw::Lit::Float { negative, digits, suffix: Float::by_name(float.suffix()) }
+        }
         other => return Err(Error::new_spanned(other, "there is no text in a handler: use numbers")),
     })
 }
