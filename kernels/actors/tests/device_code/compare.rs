@@ -2,7 +2,7 @@
 
 use ringfleet_abi::{ActorId, Envelope, Flags, SetId};
 use ringfleet_actor::testing::{StateSlot, drive, drive_program};
-use ringfleet_actor::{KindDescriptor, TypeDescriptor};
+use ringfleet_actor::{FieldType, KindDescriptor, TypeDescriptor};
 
 use crate::host::{self, Stream};
 
@@ -35,6 +35,9 @@ fn message(random: &mut Random, kind: &KindDescriptor) -> Envelope {
         };
         chunk.copy_from_slice(&value.to_le_bytes()[..chunk.len()]);
     }
+    for field in kind.fields {
+        choose_variants(random, &field.ty, &mut payload[field.offset..]);
+    }
     let (from, flags) = match random.below(3) {
         0 => (ActorId::new(SetId(9), random.next()), Flags::NONE),
         1 => (ActorId::new(SetId(9), random.next()), Flags::TRACE),
@@ -46,6 +49,24 @@ fn message(random: &mut Random, kind: &KindDescriptor) -> Envelope {
     }
     let number = if random.below(50) == 0 { kind.kind ^ 1 } else { kind.kind };
     Envelope::new(from, ActorId::new(SetId(3), 77), number, flags, &payload).expect("it fits")
+}
+
+/// Puts the number of a variant into most enums; others stay what they are by chance, and most likely nothing.
+fn choose_variants(random: &mut Random, ty: &FieldType, bytes: &mut [u8]) {
+    match ty {
+        FieldType::Enum(_, number, variants) if random.below(24) != 0 => {
+            let variant = variants[random.below(variants.len() as u64) as usize];
+            bytes[..number.bytes()].copy_from_slice(&variant.value.to_le_bytes()[..number.bytes()]);
+        }
+        FieldType::Struct(_, fields) => {
+            fields.iter().for_each(|field| choose_variants(random, &field.ty, &mut bytes[field.offset..]));
+        }
+        FieldType::Array(element, _) => {
+            let elements = bytes[..ty.bytes()].chunks_mut(element.bytes());
+            elements.for_each(|bytes| choose_variants(random, element, bytes));
+        }
+        _ => {}
+    }
 }
 
 /// A stream of a few messages.
@@ -74,6 +95,11 @@ pub fn compare_streams(name: &str, types: &[&'static TypeDescriptor], streams: &
         .map(|ty| ty.program().unwrap_or_else(|error| panic!("{} has no program: {error}", ty.name)))
         .collect();
     let host = host::compile(name, &programs);
+    if let Some(host) = &host {
+        let handlers: usize = types.iter().map(|ty| ty.kinds.len()).sum();
+        let messages: usize = streams.iter().map(|stream| stream.envelopes.len()).sum();
+        host.note(&format!("{} {handlers} {} {messages}\n", types.len(), streams.len()));
+    }
     let on_host = host.map(|host| host.run(streams));
     let (mut handled, mut failed) = (0, 0);
     for (at, stream) in streams.iter().enumerate() {
