@@ -78,6 +78,14 @@ pub struct RestartBudget {
 }
 
 impl RestartMode {
+    /// Whether a device may go from this policy to another under running actors: both know no window, which would need room in every record,
+    /// and have the same parent, which is fixed with the set.
+    #[must_use]
+    pub const fn may_become(self, other: RestartMode) -> bool {
+        let (old, new) = (self.budget(), other.budget());
+        !old.is_counted() && !new.is_counted() && old.parent == new.parent
+    }
+
     /// The same in numbers.
     #[must_use]
     pub const fn budget(self) -> RestartBudget {
@@ -138,7 +146,8 @@ const _: () =
 /// An order to a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Control {
-    /// Makes a set known, so that its shards can be assigned and its name be addressed by actors.
+    /// Makes a set known, so that its shards can be assigned and its name be addressed by actors. Of a set that is known already it changes
+    /// whether failed actors are restarted, for failures from then on; see [`RestartMode::may_become`]. Everything else stays.
     AddSet {
         /// The set.
         set: SetId,
@@ -486,6 +495,24 @@ mod tests {
         damaged(6, |word| word.small[0] = SHARDS_MAX);
         damaged(6, |word| word.small[1] = WORKERS_MAX);
         damaged(8, |word| word.small[1] = WORKERS_MAX);
+    }
+
+    #[test]
+    fn a_policy_may_become_another_without_a_window_and_with_the_same_parent() {
+        let (stop, restart) = (RestartMode::Stop, RestartMode::Restart);
+        let limited = RestartMode::Limited { restarts: 1, window_ms: 1, parent: 0 };
+        let escalate = RestartMode::Escalate { parent: 7 };
+        for (old, new, may) in [
+            (stop, restart, true),
+            (restart, stop, true),
+            (stop, stop, true),
+            (stop, limited, false),
+            (limited, restart, false),
+            (stop, escalate, false),
+            (escalate, restart, false),
+        ] {
+            assert_eq!(old.may_become(new), may, "{old:?} to {new:?}");
+        }
     }
 
     #[test]

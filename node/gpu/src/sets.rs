@@ -144,13 +144,16 @@ impl SetTable {
         }
     }
 
-    /// Makes a set known; one that is known already stays as it is.
+    /// Makes a set known; one that is known already stays as it is, but for a policy that may change.
     pub(crate) fn add(&mut self, new: NewSet, counts: &SetCounts) {
         let at = new.set.0 as usize;
         if self.entries.len() <= at {
             self.entries.resize_with(at + 1, || None);
         }
-        if self.entries[at].is_some() {
+        if let Some(known) = &mut self.entries[at] {
+            if known.restart.mode().may_become(new.restart) {
+                known.restart = new.restart.budget();
+            }
             return;
         }
         let layout = SlotLayout::new(new.ty.map_or(0, |ty| ty.state_bytes));
@@ -290,6 +293,22 @@ mod tests {
         sets.remove(SetId(7), &SetCounts::default());
         assert_eq!(sets.by_tag(7 << 16), None);
         assert!(sets.get(7).is_none() && sets.get(8).is_some());
+    }
+
+    #[test]
+    fn a_set_that_is_known_changes_whether_actors_are_restarted_and_nothing_else() {
+        let mut sets = SetTable::default();
+        let mut add = |restart| {
+            let new = NewSet { shards: if restart == RestartMode::Stop { 4 } else { 8 }, restart, ..new_set(1, 9) };
+            sets.add(new, &SetCounts::default());
+            let entry = sets.get(1).expect("added");
+            (entry.restart.mode(), entry.routes.len())
+        };
+        assert_eq!(add(RestartMode::Stop), (RestartMode::Stop, 4));
+        assert_eq!(add(RestartMode::Restart), (RestartMode::Restart, 4));
+        assert_eq!(add(RestartMode::Limited { restarts: 1, window_ms: 1, parent: 0 }), (RestartMode::Restart, 4));
+        assert_eq!(add(RestartMode::Escalate { parent: 3 }), (RestartMode::Restart, 4));
+        assert_eq!(add(RestartMode::Stop), (RestartMode::Stop, 4));
     }
 
     #[test]

@@ -72,6 +72,8 @@ const DICE: SetId = SetId(7);
 /// The set that [`Pass`] goes to.
 const SUMS: SetId = SetId(8);
 const SUMMANDS: SetId = SetId(9);
+/// Its policy changes while it runs.
+const CHANGED: SetId = SetId(10);
 
 const WINDOW_MS: u32 = 200;
 const SHARDS: u16 = 8;
@@ -80,7 +82,7 @@ fn tag(name: &str) -> u32 {
     fnv1a32(name.as_bytes())
 }
 
-fn sets() -> [(SetId, &'static str, u16, KeySpace, RestartMode); 9] {
+fn sets() -> [(SetId, &'static str, u16, KeySpace, RestartMode); 10] {
     let (hashed, few) = (KeySpace::Hashed, KeySpace::Dense { count: 100 });
     let long = RestartMode::Limited { restarts: 2, window_ms: 3_600_000, parent: tag("twigs") };
     let short = RestartMode::Limited { restarts: 1, window_ms: WINDOW_MS, parent: 0 };
@@ -95,6 +97,7 @@ fn sets() -> [(SetId, &'static str, u16, KeySpace, RestartMode); 9] {
         (DICE, "test.dice", 1, hashed, RestartMode::Restart),
         (SUMS, "test.counter", 0, hashed, RestartMode::Restart),
         (SUMMANDS, "summands", 0, hashed, escalate("test.counter")),
+        (CHANGED, "changed", 0, hashed, RestartMode::Stop),
     ]
 }
 
@@ -124,16 +127,30 @@ impl<D: Device> Bench<D> {
                 device.submit(Control::Route { shard, target: RouteTarget::Worker(worker) }).expect("room");
             }
         }
-        device.submit(Control::RouteCommit { version: 1 }).expect("room");
+        self.commit(1);
+    }
+
+    /// Waits until every worker has what was submitted.
+    fn commit(&mut self, version: u64) {
+        self.device.submit(Control::RouteCommit { version }).expect("room");
         let began = Instant::now();
         loop {
             (self.step)(&mut self.device);
             match self.device.poll_status() {
-                Some(Status::RouteFlushed { version: 1 }) => return,
+                Some(Status::RouteFlushed { version: flushed }) if flushed == version => return,
                 Some(Status::AssignFailed { shard, .. }) => panic!("{shard:?} was not assigned"),
                 _ => assert!(began.elapsed() < Duration::from_secs(20), "the routes are not flushed"),
             }
         }
+    }
+
+    /// Says a set again, with another policy.
+    fn change(&mut self, of: SetId, restart: RestartMode, version: u64) {
+        let (set, name, ty, keys, _) = sets().into_iter().find(|(set, ..)| *set == of).expect("one of the sets");
+        let (tag, type_index) = (tag(name), Some(ty));
+        let add = Control::AddSet { set, tag, type_index, keys, shards: SHARDS, actors_per_shard: 64, restart };
+        self.device.submit(add).expect("room");
+        self.commit(version);
     }
 
     /// Pushes all, and waits until nothing of it is left to do.
@@ -292,6 +309,21 @@ fn scenario<D: Device>(bench: &mut Bench<D>) {
     let answer = bench.answers.pop().expect("an answer");
     assert_eq!(answer.as_verdict().map(|(verdict, _)| verdict), Some(Verdict::BadMessage));
     assert_eq!(bench.total(BOUGHS, 7), Ok((1, 1)));
+
+    // A policy that changes holds for failures from then on: who has failed stays so, and the others' state stays.
+    bench.tell(CHANGED, 3, &Add { amount: 6 });
+    bench.fail(CHANGED, 1);
+    bench.change(CHANGED, RestartMode::Restart, 2);
+    assert_eq!(bench.total(CHANGED, 1), Err(Verdict::ActorFailed));
+    assert_eq!(bench.total(CHANGED, 3), Ok((6, 1)));
+    bench.fail(CHANGED, 2);
+    assert_eq!(bench.total(CHANGED, 2), Ok((0, 0)), "it was restarted");
+    bench.change(CHANGED, RestartMode::Escalate { parent: tag("boughs") }, 3);
+    bench.fail(CHANGED, 2);
+    assert_eq!(bench.total(CHANGED, 2), Ok((0, 0)), "a parent does not come later");
+    bench.change(CHANGED, RestartMode::Stop, 4);
+    bench.fail(CHANGED, 2);
+    assert_eq!(bench.total(CHANGED, 2), Err(Verdict::ActorFailed));
 
     // Every actor draws its own sequence: a restart goes on with it, an actor that stops begins it again.
     for key in [0, 11, u64::MAX] {

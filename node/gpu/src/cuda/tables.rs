@@ -15,7 +15,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use ringfleet_abi::control::{TARGET_EGRESS, TARGET_NONE, TYPE_NONE};
 use ringfleet_abi::{
-    Control, Envelope, Epoch, KeySpace, RestartMode, RouteTarget, SetId, ShardId, Status, WorkerIndex,
+    Control, Envelope, Epoch, KeySpace, RestartBudget, RestartMode, RouteTarget, SetId, ShardId, Status, WorkerIndex,
 };
 use ringfleet_kernels::device_type::Record;
 use ringfleet_kernels::geometry::{SETS_PER_DEVICE_MAX, SHARDS_PER_WORKER_MAX};
@@ -256,10 +256,19 @@ impl Tables {
         restart: RestartMode,
     ) -> Result<(), Full> {
         let at = set.0 as usize;
-        if self.sets.get(at).is_none_or(Option::is_some) {
+        let budget = restart.budget();
+        let Some(place) = self.sets.get_mut(at) else { return Ok(()) };
+        if let Some(known) = place {
+            let SetEntry { restarts, window_ms, parent, .. } = known.entry;
+            let now = RestartBudget { restarts, window_ms, parent };
+            if now != budget && now.mode().may_become(restart) {
+                // The records stay as they are. Workers copy the entry when they adopt this version.
+                known.entry.restarts = budget.restarts;
+                let entry = known.entry;
+                self.change(Some(TableWrite::Set(set.0, entry)));
+            }
             return Ok(());
         }
-        let budget = restart.budget();
         let ty = type_index.filter(|index| self.loaded.get(usize::from(*index)).is_some_and(Option::is_some));
         let record = ty.map(|index| self.types[usize::from(index)][usize::from(budget.is_counted())]);
         let capacity = match keys {
@@ -609,6 +618,26 @@ mod tests {
             tables.submit(assign).expect("room");
         }
         assert_eq!(tables.poll(|_| 0, |_| 0), Some(Status::AssignFailed { shard: shard(1), epoch: Epoch(1) }));
+    }
+
+    #[test]
+    fn a_set_that_is_known_changes_whether_actors_are_restarted_and_nothing_else() {
+        let mut tables = tables();
+        let mut again = |restart| {
+            let (keys, actors_per_shard) = (KeySpace::Dense { count: 7 }, 9);
+            let type_index = Some(0);
+            let add = Control::AddSet { set: SET, tag: 78, type_index, keys, shards: 2, actors_per_shard, restart };
+            tables.submit(add).expect("room");
+            let (writes, _) = tables.take_changes()?;
+            let [TableWrite::Set(3, entry)] = &writes[..] else { panic!("{writes:?}") };
+            Some((entry.restarts, entry.tag, entry.shards, entry.record_units))
+        };
+        assert_eq!(again(RestartMode::Stop), None, "as before");
+        assert_eq!(again(RestartMode::Restart), Some((u32::MAX, 77, 10, 3)));
+        assert_eq!(again(RestartMode::Restart), None);
+        assert_eq!(again(RestartMode::Limited { restarts: 1, window_ms: 1, parent: 0 }), None, "records have no room");
+        assert_eq!(again(RestartMode::Escalate { parent: 3 }), None, "parents are fixed");
+        assert_eq!(again(RestartMode::Stop), Some((0, 77, 10, 3)));
     }
 
     #[test]

@@ -59,7 +59,7 @@ use self::residence::{Placed, Resident};
 use self::worker::WorkerQueue;
 use crate::action::Action;
 use crate::control::NodeView;
-use crate::control::view::Fence;
+use crate::control::view::{FailureView, Fence};
 use crate::inbound::{Inbound, InboundConfig};
 use crate::ledger::Ledger;
 use crate::limits::{ACK_INTERVAL_NS, FRAME_ANSWERS_MAX, PENDING_WORKER_MAX, SESSION_IDLE_MS, SPARE_FRAMES_MAX};
@@ -144,6 +144,8 @@ pub enum ProtocolError {
 struct SetEntry {
     keys: KeySpace,
     shards: u16,
+    /// What devices have been told of failed actors.
+    failures: FailureView,
     /// Whether it is being deleted: its shards will live nowhere.
     deleting: bool,
 }

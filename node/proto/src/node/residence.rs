@@ -134,13 +134,27 @@ impl NodeProto {
         let deleting = set.state == SetState::Deleting;
         if let Some(known) = &mut self.sets[at] {
             known.deleting = deleting;
+            // Said again, it changes the policy of a set that devices know.
+            if known.failures != set.failures {
+                known.failures = set.failures;
+                self.tell_set(set);
+            }
             return;
         }
-        self.sets[at] = Some(super::SetEntry { keys: set.keys.into(), shards: set.shards, deleting });
+        let entry = super::SetEntry { keys: set.keys.into(), shards: set.shards, failures: set.failures, deleting };
+        self.sets[at] = Some(entry);
         self.resident_of.add_set(id, set.shards, 0);
+        self.tell_set(set);
+        for device in &mut self.devices {
+            device.routes.add_set(id, set.shards, RouteTarget::None);
+            device.new_sets.push(id);
+        }
+    }
+
+    fn tell_set(&mut self, set: &crate::control::view::SetView) {
         let type_index = self.config.types.iter().position(|name| *name == set.actor_type);
         let control = Control::AddSet {
-            set: id,
+            set: set.set_id(),
             tag: set.tag,
             type_index: type_index.and_then(|index| u16::try_from(index).ok()),
             keys: set.keys.into(),
@@ -150,8 +164,6 @@ impl NodeProto {
         };
         for device in 0..self.devices.len() as u16 {
             self.submit(DeviceIndex(device), control);
-            self.devices[usize::from(device)].routes.add_set(id, set.shards, RouteTarget::None);
-            self.devices[usize::from(device)].new_sets.push(id);
         }
     }
 

@@ -2,14 +2,14 @@
 
 use ringfleet_abi::limits::{HLC_AHEAD_MS_MAX, LEASE_GRACE_MS};
 use ringfleet_abi::{
-    ActorId, Control, DeadReason, DeviceIndex, Envelope, Epoch, Flags, Hlc, Incarnation, LostReason, NodeId, SessionId,
-    SetId, ShardId, Status, WorkerIndex,
+    ActorId, Control, DeadReason, DeviceIndex, Envelope, Epoch, Flags, Hlc, Incarnation, LostReason, NodeId,
+    RestartMode, SessionId, SetId, ShardId, Status, WorkerIndex,
 };
 
 use super::net::{Faults, Net, Shape, shard_of};
 use crate::action::Action;
 use crate::control::NodeView;
-use crate::control::view::ShardState;
+use crate::control::view::{FailureView, ShardState};
 use crate::limits::VIEW_WAIT_MS_MAX;
 use crate::node::{DeviceConfig, NodeConfig, NodeProto, ProtocolError};
 use crate::now::{NS_PER_MS, Now};
@@ -294,6 +294,28 @@ fn a_frame_waits_for_its_view_but_not_for_ever() {
     rig.proto.handle_timeout(late);
     rig.settle(late);
     assert_eq!(rig.closed(), [CloseReason::ViewTimeout]);
+}
+
+#[test]
+fn devices_are_told_of_a_set_again_when_what_becomes_of_failed_actors_changes() {
+    let mut rig = Rig::new();
+    let told = |rig: &mut Rig, index: u64, restart: RestartMode| -> Vec<(SetId, RestartMode)> {
+        let mut view = NodeView { index, ..view() };
+        view.sets[1].failures =
+            FailureView { restarts: restart.budget().restarts, window_ms: 0, parent: restart.budget().parent };
+        rig.actions.clear();
+        rig.proto.handle_view(at_ms(index), &view);
+        rig.settle(at_ms(index));
+        let added = |action: &Action| match action {
+            Action::Device { control: Control::AddSet { set, restart, .. }, .. } => Some((*set, *restart)),
+            _ => None,
+        };
+        rig.actions.iter().filter_map(added).collect()
+    };
+    assert_eq!(told(&mut rig, 20, RestartMode::Stop), [], "as it was");
+    assert_eq!(told(&mut rig, 21, RestartMode::Restart), [(SetId(2), RestartMode::Restart)]);
+    assert_eq!(told(&mut rig, 22, RestartMode::Restart), []);
+    assert_eq!(told(&mut rig, 23, RestartMode::Stop), [(SetId(2), RestartMode::Stop)]);
 }
 
 #[test]
