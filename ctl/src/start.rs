@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::app::App;
 use crate::args::{Cli, GlobalArgs, LogFormat, Verb};
 use crate::cmd;
+use crate::cmd::device::DeviceVerb;
 use crate::error::{CtlError, CtlResult, Exit};
 use crate::local::LOG_DEFAULT;
 
@@ -52,6 +53,9 @@ fn usage(error: &clap::Error) -> CtlError {
 fn execute(cli: Cli, types: Vec<&'static TypeDescriptor>) -> CtlResult {
     TypeRegistry::new(types.iter().copied())
         .map_err(|error| CtlError::usage("reading the linked actor types", error))?;
+    if runs_actors(&cli.verb) {
+        check_programs(&types)?;
+    }
     let stays = matches!(cli.verb, Verb::Node(_) | Verb::Coordinator(_) | Verb::Device(_));
     start_log(&cli.global, stays)?;
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
@@ -63,6 +67,28 @@ fn execute(cli: Cli, types: Vec<&'static TypeDescriptor>) -> CtlResult {
     };
     let ran = Env::run_tokio(cores.clamp(2, THREADS_MAX), run);
     ran.map_err(|error| CtlError::failed("starting the runtime", error))?
+}
+
+/// Whether a verb runs actors, in this process or in one that it starts.
+fn runs_actors(verb: &Verb) -> bool {
+    match verb {
+        Verb::Demo(_) | Verb::Dev(_) | Verb::Node(_) | Verb::Bench(_) => true,
+        Verb::Device(verb) => matches!(verb, DeviceVerb::Run(_)),
+        _ => false,
+    }
+}
+
+/// Every type has to run on every device, so one that only CPUs could run stops a process at its start. A type whose native functions were
+/// written without macros has no text to make anything of; it is for CPUs.
+fn check_programs(types: &[&'static TypeDescriptor]) -> CtlResult {
+    for ty in types.iter().filter(|ty| !ty.code.tree.is_empty()) {
+        let made = ty.program().and_then(|program| ringfleet_ir::cuda::device_code(&program));
+        made.map_err(|error| {
+            let cause = format!("{}:{}: {}", ty.code.file, error.line, error.text);
+            CtlError::usage(format!("making the program of actor type {}", ty.name), cause)
+        })?;
+    }
+    Ok(())
 }
 
 async fn dispatch(app: &App, verb: Verb) -> CtlResult {
@@ -101,4 +127,58 @@ fn start_log(global: &GlobalArgs, stays: bool) -> CtlResult {
         LogFormat::Json => log.json().init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ringfleet_actor::prelude::*;
+
+    use super::*;
+
+    #[message]
+    pub struct Look {}
+
+    /// Native code compares arrays of any length; a program compares its elements one by one, and has a bound for them.
+    #[actor(name = "test.wide", init = zero)]
+    pub struct Wide {
+        now: [u32; 65],
+        before: [u32; 65],
+        same: u64,
+    }
+
+    #[handlers]
+    impl Wide {
+        fn on_look(&mut self, _m: &Look, _ctx: &mut Ctx) {
+            if self.now == self.before {
+                self.same += 1;
+            }
+        }
+    }
+
+    fn ends(arguments: &str, types: Vec<&'static TypeDescriptor>) -> String {
+        let cli = Cli::try_parse_from(arguments.split(' ')).expect("a command line");
+        execute(cli, types).expect_err("it does not start").to_string()
+    }
+
+    #[test]
+    fn a_type_without_a_program_is_named_with_file_and_line_before_anything_starts() {
+        let text = include_str!("start.rs");
+        let line = 1 + text.lines().position(|line| line.contains("self.now == self.before")).expect("the text");
+        for verb in ["node --listen 127.0.0.1:0", "dev up", "demo", "bench device", "device run --kind cpu"] {
+            let said = ends(&format!("ringfleet {verb}"), types![Wide]);
+            let expected = format!("making the program of actor type test.wide: ctl/src/start.rs:{line}: ");
+            assert!(said.starts_with(&expected), "{verb}: {said}");
+        }
+    }
+
+    #[test]
+    fn the_shipped_types_have_programs_and_one_without_text_needs_none() {
+        check_programs(&ringfleet_actors::types()).expect("they have programs");
+        static NATIVE: std::sync::OnceLock<TypeDescriptor> = std::sync::OnceLock::new();
+        let native = NATIVE.get_or_init(|| TypeDescriptor {
+            code: ringfleet_actor::Code::NONE,
+            ..*<Wide as ringfleet_actor::Behaviour>::DESCRIPTOR
+        });
+        check_programs(&[native]).expect("there is nothing to make");
+    }
 }
