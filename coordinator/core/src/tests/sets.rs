@@ -101,6 +101,7 @@ fn applying_again_changes_what_may_change_and_refuses_the_rest() {
     let mut restarting = document("a", TYPES[0], 8);
     restarting.spec.restart = Restart::Restart;
     assert_eq!(change(cluster.apply(restarting)), SetChange::Changed);
+    assert_eq!(cluster.state.node_view().sets[0].failures.mode(), RestartMode::Restart, "nodes are told");
     assert_eq!(refusal(cluster.apply(document("a", TYPES[0], 9))).0, RefusalCode::FieldFixed);
     assert_eq!(refusal(cluster.apply(document("a", TYPES[1], 8))).0, RefusalCode::FieldFixed);
     let mut dense = document("a", TYPES[0], 8);
