@@ -122,6 +122,9 @@ fn start_log(global: &GlobalArgs, stays: bool) -> CtlResult {
         .parse(filter)
         .map_err(|error| CtlError::usage(format!("reading the log filter `{filter}`"), error))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Or else a line that cannot be written is reported by `eprintln!`, which panics, as nothing can be written: a full disk under the
+    // log would end whatever task logs.
+    let log = log.log_internal_errors(false);
     match global.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => log.json().init(),

@@ -7,6 +7,7 @@ mod clock;
 mod devices;
 mod faults;
 mod fence;
+mod log;
 mod overload;
 mod roles;
 mod support;
