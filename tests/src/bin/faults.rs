@@ -28,6 +28,12 @@ struct Args {
     /// Nodes may be lost: what they held is lost and reported. Otherwise everything must be exact.
     #[arg(long)]
     harsh: bool,
+    /// Every fault once, one after the other, instead of plans by seed.
+    #[arg(long)]
+    each: bool,
+    /// New seeds, one after the other, for so many minutes instead of so many seeds.
+    #[arg(long, value_name = "MINUTES")]
+    minutes: Option<u64>,
     /// Use the loopback interface where namespaces are permitted.
     #[arg(long)]
     loopback: bool,
@@ -41,10 +47,18 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    for seed in args.seed..args.seed + args.seeds {
+    let env = Env::tokio();
+    let begun = env.now();
+    let limit = args.minutes.map(|minutes| Duration::from_secs(60 * minutes));
+    for seed in args.seed.. {
+        let done = limit.map_or(seed >= args.seed + args.seeds, |limit| env.now() - begun >= limit);
+        if done {
+            break;
+        }
         if let Err(error) = run(&args, seed) {
-            let harsh = if args.harsh { " --harsh" } else { "" };
-            eprintln!("error: {error:?}\nrun it again: faults --seed {seed} --seconds {}{harsh}", args.seconds);
+            let options = [(args.harsh, " --harsh"), (args.each, " --each"), (args.loopback, " --loopback")];
+            let options: String = options.iter().filter(|option| option.0).map(|option| option.1).collect();
+            eprintln!("error: {error:?}\nrun it again: faults --seed {seed} --seconds {}{options}", args.seconds);
             return ExitCode::FAILURE;
         }
     }
@@ -54,7 +68,8 @@ fn main() -> ExitCode {
 fn run(args: &Args, seed: u64) -> Result<()> {
     let severity = if args.harsh { Severity::Harsh } else { Severity::Gentle };
     let mut options = Options::new(seed, severity, Duration::from_secs(args.seconds));
-    (options.coordinators, options.nodes, options.loopback) = (args.coordinators, args.nodes, args.loopback);
+    (options.coordinators, options.nodes) = (args.coordinators, args.nodes);
+    (options.loopback, options.each) = (args.loopback, args.each);
     let own = std::env::current_exe()?;
     let binary = own.parent().context("no folder")?.join("ringfleet-under-test");
     Env::run_tokio(2, |env| async move { faults::run(&env, &binary.display().to_string(), &options).await })??;

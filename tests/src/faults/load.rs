@@ -135,8 +135,11 @@ pub async fn check_survivors(cluster: &TestCluster, streams: &mut Streams, befor
     };
     let after = shards(cluster).await?;
     let epoch = |shard: ShardId| before.iter().find(|old| old.shard_id() == shard).map(ShardView::epoch);
-    let moved: BTreeSet<ShardId> =
-        after.iter().filter(|now| epoch(now.shard_id()) != Some(now.epoch())).map(ShardView::shard_id).collect();
+    let moved: BTreeSet<ShardId> = after
+        .iter()
+        .filter(|now| epoch(now.shard_id()).is_some_and(|old| old != now.epoch()))
+        .map(ShardView::shard_id)
+        .collect();
     let mut survivors = Survivors { moved, ..Survivors::default() };
     while let Some(lost) = streams.session.poll_lost() {
         ensure!(survivors.moved.contains(&lost.shard), "C3: {lost:?}, and the shard stayed where it was");

@@ -6,14 +6,40 @@
 //! ```
 //! A process whose cable is pulled is cut off from everybody: from coordinators, nodes and clients alike. Making namespaces takes
 //! privileges; without them all processes are on the loopback interface and only what goes through a proxy can be cut.
+//!
+//! Inside its namespace a process may have a filter (`nft`) and a bandwidth (`tc`). What goes between nodes and from clients passes the
+//! proxies, so it has the address of the bridge; what goes to and from coordinators has theirs.
 
 use std::fmt;
+use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use ringfleet::local::Host;
+
+/// Whose datagrams a filter drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peers {
+    /// Everybody's.
+    All,
+    /// Those of coordinators.
+    Coordinators,
+    /// Those of nodes and clients.
+    Others,
+}
+
+/// Drops datagrams at a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// What comes in; otherwise what goes out.
+    pub inward: bool,
+    /// Of a thousand.
+    pub permille: u64,
+    /// To or from whom.
+    pub peers: Peers,
+}
 
 /// Where the processes run.
 #[derive(Debug)]
@@ -59,6 +85,28 @@ impl Network {
                 let cable = namespaces.cable(name);
                 ip(&["link", "set", &cable, if plugged { "up" } else { "down" }])
             }
+        }
+    }
+
+    /// Drops what these filters say at a process, and nothing else.
+    ///
+    /// # Errors
+    /// If there are no namespaces, no `nft`, or it is not permitted.
+    pub fn filter(&self, name: &str, filters: &[Filter]) -> Result<()> {
+        match self {
+            Self::Loopback(_) => bail!("all processes share one interface"),
+            Self::Namespaces(namespaces) => namespaces.filter(name, filters),
+        }
+    }
+
+    /// Lets a process send that much a second and no more, or as much as it can.
+    ///
+    /// # Errors
+    /// If there are no namespaces, no `tc` with `tbf`, or it is not permitted.
+    pub fn throttle(&self, name: &str, kbit: Option<u64>) -> Result<()> {
+        match self {
+            Self::Loopback(_) => bail!("all processes share one interface"),
+            Self::Namespaces(namespaces) => namespaces.throttle(name, kbit),
         }
     }
 }
@@ -138,6 +186,57 @@ impl Namespaces {
     /// The end of the cable at the bridge.
     fn cable(&self, name: &str) -> String {
         format!("rf{:04x}v{name}", self.id)
+    }
+
+    /// UDP only: health and metrics are looked at all the time.
+    fn filter(&self, name: &str, filters: &[Filter]) -> Result<()> {
+        let coordinators = self.names.iter().enumerate().filter(|(_, name)| name.starts_with('c'));
+        let coordinators: Vec<String> = coordinators.map(|(at, _)| self.address(10 + at as u8).to_string()).collect();
+        let chain = |inward: bool| {
+            let (hook, side) = if inward { ("input", "saddr") } else { ("output", "daddr") };
+            let rules = filters.iter().filter(|filter| filter.inward == inward).map(|filter| {
+                let peers = match filter.peers {
+                    Peers::All => String::new(),
+                    Peers::Coordinators => format!("ip {side} {{ {} }} ", coordinators.join(", ")),
+                    Peers::Others => format!("ip {side} {} ", self.address(1)),
+                };
+                // `nft` refuses a comparison that is always true.
+                let chance = match filter.permille {
+                    1000.. => String::new(),
+                    permille => format!("numgen random mod 1000 < {permille} "),
+                };
+                format!("meta l4proto udp {peers}{chance}drop; ")
+            });
+            let rules: String = rules.collect();
+            format!("chain {hook} {{ type filter hook {hook} priority 0; policy accept; {rules}}}\n")
+        };
+        let script =
+            format!("table inet rf {{}}\ndelete table inet rf\ntable inet rf {{\n{}{}}}\n", chain(true), chain(false));
+        let mut nft = Command::new("ip");
+        nft.args(["netns", "exec", &self.space(name), "nft", "-f", "-"]);
+        nft.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut nft = nft.spawn().context("running `ip`")?;
+        // Its own message says more than a closed pipe does.
+        let _ = nft.stdin.take().context("it has an input")?.write_all(script.as_bytes());
+        let output = nft.wait_with_output()?;
+        ensure!(output.status.success(), "nft: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
+    }
+
+    fn throttle(&self, name: &str, kbit: Option<u64>) -> Result<()> {
+        let space = self.space(name);
+        let rate = format!("{}kbit", kbit.unwrap_or_default());
+        let mut tc = Command::new("tc");
+        tc.args(["-n", &space, "qdisc"]).stdin(Stdio::null());
+        match kbit {
+            Some(_) => tc
+                .args(["replace", "dev", "eth0", "root", "tbf", "rate", &rate])
+                .args(["burst", "32kb", "latency", "50ms"]),
+            None => tc.args(["del", "dev", "eth0", "root"]),
+        };
+        let output = tc.output().context("running `tc`")?;
+        ensure!(output.status.success(), "tc: {}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(())
     }
 
     fn hosts(&self) -> Vec<Host> {

@@ -39,3 +39,15 @@ fn harsh_faults_lose_what_is_reported_and_nothing_else() {
         Ok(())
     });
 }
+
+/// Also: a coordinator that cannot write ends and says why, and nothing that it had acknowledged is gone; a node that has no room goes
+/// on; who is killed for want of memory is declared lost and comes back.
+#[test]
+fn each_fault_by_itself_does_what_it_should_and_loses_nothing_silently() {
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    run(async |env| -> Result<()> {
+        let options = Options { each: true, ..Options::new(3, Severity::Harsh, SPAN) };
+        faults::run(&env, BINARY, &options).await?;
+        Ok(())
+    });
+}
