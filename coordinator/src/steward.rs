@@ -102,6 +102,16 @@ impl Leases {
         })
     }
 
+    /// Looks at this coordinator's own clocks; before it hears of others or judges them.
+    pub fn look_at_own_clock(&self, env: &Env) {
+        // Read under the lock, so that looks are in order.
+        self.with(|table| {
+            if let Some((_, table)) = table.as_mut() {
+                table.clocks_mut().look_at_own(env.wall_ms(), env.monotonic_ns());
+            }
+        });
+    }
+
     /// Whether a node with this clock may join: how far it is off if not. `None`: this coordinator is not, or not yet, in charge, and
     /// cannot say.
     #[must_use]
@@ -227,6 +237,7 @@ impl Steward {
         }
         self.leases.with(|leases| *leases = Some((term, table)));
         drop(state);
+        self.leases.look_at_own_clock(&self.env);
         self.leases.hear_coordinators(&clocks, self.env.monotonic_ns());
         true
     }
@@ -329,6 +340,7 @@ async fn follow_clocks(env: Env, group: Arc<Group>, leases: Arc<Leases>) {
         env.sleep(CLOCKS_EVERY).await;
         let clocks = group.tend_members(CLOCKS_EVERY).await;
         let now_ns = env.monotonic_ns();
+        leases.look_at_own_clock(&env);
         leases.hear_coordinators(&clocks, now_ns);
         let own = leases.own_clock_offset_ms(now_ns);
         let odd_now = own.is_some_and(|own| own.unsigned_abs() > u64::from(CLOCK_OFFSET_MS_MAX));

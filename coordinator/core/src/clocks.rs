@@ -16,6 +16,10 @@
 //! ([`ClockTable::own_offset_ms`]) and goes on leading, because nothing else that it does depends on its wall clock: leases are
 //! counted on monotonic ones.
 //!
+//! When the leader's clock is set, everything that was measured against it before would be wrong by as much, for as long as it counts: right
+//! clocks that are measured anew would be taken for wrong ones, and their nodes not be let in. So the leader looks at its own wall clock beside
+//! its monotonic one before it hears or judges anybody, and moves what it remembers along ([`ClockTable::look_at_own`]).
+//!
 //! **What the bound says.** A clock that is let be is off by at most `CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX`, so two of them
 //! differ by at most what a stamp may be ahead (the const assert beside the limits). While a clock goes wrong there is a delay of
 //! `CLOCK_STRIKES` renewals: in that time its stamps are refused and counted where they are too far ahead, never merged.
@@ -86,9 +90,22 @@ pub struct ClockTable {
     coordinators: BTreeMap<u64, Clock>,
     /// By incarnation.
     nodes: BTreeMap<u64, Clock>,
+    /// The leader's wall clock minus its monotonic one, ms, when it was looked at last. All offsets above are against that.
+    own_base_ms: Option<i64>,
 }
 
 impl ClockTable {
+    /// The leader's own clocks, read now: if its wall clock was set since the last look, what was measured against it moves along. A
+    /// measurement that is under way meanwhile is wrong by as much; it is one, and [`CLOCK_STRIKES`] convict.
+    pub fn look_at_own(&mut self, wall_ms: u64, now_ns: u64) {
+        let base_ms = i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now_ns / 1_000_000);
+        let Some(before_ms) = self.own_base_ms.replace(base_ms) else { return };
+        let set_by_ms = base_ms.saturating_sub(before_ms);
+        for clock in self.coordinators.values_mut().chain(self.nodes.values_mut()) {
+            clock.sample.offset_ms = clock.sample.offset_ms.saturating_sub(set_by_ms);
+        }
+    }
+
     /// Another coordinator's clock was measured.
     pub fn hear_coordinator(&mut self, coordinator: u64, sample: ClockSample, now_ns: u64) {
         self.coordinators.insert(coordinator, Clock { sample, heard_ns: now_ns, out: 0, back: 0 });

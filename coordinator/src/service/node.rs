@@ -45,6 +45,7 @@ impl Service {
                 let Some(sample) = clock.filter(|sample| sample.coordinator == self.group.id()) else {
                     return Ok(NodeAnswer::Clock(self.reading(clock_here)));
                 };
+                self.leases.look_at_own_clock(&self.env);
                 let Some(admitted) = self.leases.admit(sample, self.env.monotonic_ns()) else {
                     return Err(taking_over("join"));
                 };
@@ -158,6 +159,7 @@ impl Service {
         here: ClockHere,
     ) -> Answer {
         let now_ns = self.env.monotonic_ns();
+        self.leases.look_at_own_clock(&self.env);
         match self.leases.grant(&self.group, incarnation, received_ns, now_ns, renewal, clock) {
             Grant::Granted => {
                 self.metrics.renewals.inc();

@@ -165,3 +165,29 @@ fn a_set_on_quarantined_nodes_alone_is_scaled_down_like_any_other() {
     cluster.plain(CommandBody::Quarantine { incarnation: wrong, offset_ms: None });
     assert_balanced(&cluster.counts(set), 1, 4);
 }
+
+/// A leader whose clock had been 8 s off for a while, and was set right, once took every node that wanted to join for 8 s off.
+#[test]
+fn a_leader_whose_clock_is_set_takes_no_right_clock_for_a_wrong_one() {
+    const SET_BY_MS: u64 = 8_000;
+    let (now_ns, before_ms) = (5_000_000_000, 1_700_000_000_000);
+    for looks in [true, false] {
+        let mut clocks = table([0, 0]);
+        clocks.look_at_own(before_ms, 0);
+        clocks.hear_node(7, sample(1, 0, 1), 0);
+        if looks {
+            clocks.look_at_own(before_ms + 5_000 + SET_BY_MS, now_ns);
+        }
+        // Measured against the new time: right clocks are behind by as much.
+        let joins = clocks.admit(sample(1, -(SET_BY_MS as i64), 1), now_ns);
+        assert_eq!(joins.is_ok(), looks, "{joins:?}");
+        for number in 2..10 {
+            clocks.hear_node(7, sample(number, -(SET_BY_MS as i64), 1), now_ns);
+        }
+        assert_eq!(clocks.judge(now_ns, |_| false).is_empty(), looks);
+        if looks {
+            assert_eq!(clocks.own_offset_ms(now_ns), Some(SET_BY_MS as i64), "the leader's is");
+            assert!(clocks.admit(sample(1, 0, 1), now_ns).is_err(), "who agrees with it is wrong");
+        }
+    }
+}
