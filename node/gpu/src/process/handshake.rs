@@ -379,4 +379,54 @@ pub(crate) mod tests {
         assert!(text(Hello { types, ..good.clone() }).contains("1 of them, this agent has 0"));
         assert!(good.check(Kind::Gpu, &[]).expect_err("another kind").to_string().contains("Gpu was asked for"));
     }
+
+    /// One packet of each kind.
+    fn packets() -> Vec<Vec<u8>> {
+        let types = vec![KnownType { name: "a.b".into(), code_hash: 1 << 60, runs: true }; 2];
+        let plan = Plan::Gpu { arena_bytes: 1 << 33, sets: 48, shards: 4096, devices: 2, device: 1 };
+        let packets = [
+            Packet::Hello(Hello { types, ..Hello::new(facts(), &[], |_| true) }),
+            Packet::Setup(Setup { shape: SMALL, plan: Plan::of_cpu(&CpuDeviceConfig::DEFAULT) }),
+            Packet::Setup(Setup { shape: SMALL, plan }),
+            Packet::Fabric { bytes: 1 << 21 },
+            Packet::Peer { device: 1, bytes: 1 << 21 },
+            Packet::Ready,
+            Packet::Fault("an illegal address".into()),
+        ];
+        packets.iter().map(|packet| serde_json::to_vec(packet).expect("plain data")).collect()
+    }
+
+    /// A fuzz target, like those of `tests/tests/decoders`: places and bytes are put into a packet. What is read reads the same again, and
+    /// sizes that are possible make a memory of a size that can be told.
+    #[test]
+    fn packets_from_outside_are_read_or_refused() {
+        let packets = packets();
+        bolero::check!().with_test_time(Duration::from_secs(5)).with_max_len(256).for_each(|plan: &[u8]| {
+            let Some((&which, changes)) = plan.split_first() else { return };
+            let mut bytes = packets.get(usize::from(which) % (packets.len() + 1)).map_or(changes.to_vec(), Vec::clone);
+            for &[low, high, byte] in changes.as_chunks().0 {
+                let at = usize::from(u16::from_le_bytes([low, high])) % bytes.len().max(1);
+                match byte {
+                    0 => bytes.truncate(at),
+                    1 => bytes.extend_from_within(at..),
+                    // Digits, so that numbers grow out of their range.
+                    2..=11 => bytes.insert(at.min(bytes.len()), b'0' + byte - 2),
+                    _ if at < bytes.len() => bytes[at] = byte,
+                    _ => {}
+                }
+                bytes.truncate(PACKET_BYTES_MAX);
+            }
+            let Ok(packet) = serde_json::from_slice::<Packet>(&bytes) else { return };
+            let again = serde_json::to_vec(&packet).expect("plain data");
+            assert_eq!(serde_json::from_slice::<Packet>(&again).expect("what was written can be read"), packet);
+            match packet {
+                Packet::Hello(hello) => drop(hello.check(Kind::Cpu, &[])),
+                Packet::Setup(setup) if setup.shape.check().is_ok() => {
+                    let parts = setup.shape.parts();
+                    assert!(parts.bytes > parts.egress.at && i64::try_from(parts.bytes).is_ok(), "{parts:?}");
+                }
+                _ => {}
+            }
+        });
+    }
 }
