@@ -116,8 +116,10 @@ pub fn judge(seen: &Seen, asked: &Asked) -> Report {
             Some(_) => State::Warning,
         };
         let links = gpu.nvlinks.map_or(String::new(), |links| format!(", {links} NVLinks up"));
+        let known = gpu.nvml_index.filter(|index| *index != gpu.ordinal);
+        let known = known.map_or(String::new(), |index| format!(", nvidia-smi calls it {index}"));
         let text = format!(
-            "{}, sm_{}{}, {} multiprocessors, {} GiB, {}{links}",
+            "{}, sm_{}{}, {} multiprocessors, {} GiB, {}{links}{known}",
             gpu.name,
             gpu.capability.0,
             gpu.capability.1,
@@ -154,7 +156,7 @@ pub fn judge(seen: &Seen, asked: &Asked) -> Report {
     }
     match &seen.nvml {
         Ok(()) => add("nvml", State::Ok, "libnvidia-ml.so".to_owned(), ""),
-        Err(why) => add("nvml", State::Absent, why.clone(), "optional: it tells how many NVLinks are up"),
+        Err(why) => add("nvml", State::Absent, why.clone(), "optional: it tells which GPUs are joined by NVLinks"),
     }
     let gpus_used = if asked.gpus.is_empty() { seen.gpus.len() } else { asked.gpus.len() } as u64;
     let needed = MEMLOCK_MIN * gpus_used;
@@ -206,7 +208,17 @@ fn peers(seen: &Seen, asked: &Asked, add: &mut impl FnMut(&str, State, String, &
         }
     }
     if apart.is_empty() {
-        add("peers", State::Ok, format!("all {} GPUs reach each other", together.len()), "");
+        let links = together.iter().flat_map(|one| {
+            let others = together.iter().filter(move |other| other.ordinal > one.ordinal);
+            others.filter_map(|other| one.nvlinks_to.get(&other.uuid).copied())
+        });
+        let how = match (links.clone().min(), links.max()) {
+            (Some(0), Some(0)) => ", none by NVLink".to_owned(),
+            (Some(least), Some(most)) if least == most => format!(", by {most} NVLinks each"),
+            (Some(least), Some(most)) => format!(", by {least} to {most} NVLinks"),
+            _ => String::new(),
+        };
+        add("peers", State::Ok, format!("all {} GPUs reach each other{how}", together.len()), "");
     } else {
         let text = format!("GPUs {} do not reach each other", apart.join(", "));
         add("peers", State::Warning, text, "their messages go through the agent");
@@ -229,6 +241,8 @@ mod tests {
             shareable: true,
             peers: peers.iter().map(|peer| uuid(*peer)).collect(),
             nvlinks: Some(18),
+            nvml_index: Some(ordinal),
+            nvlinks_to: peers.iter().map(|peer| (uuid(*peer), 18)).collect(),
         }
     }
 
@@ -292,6 +306,20 @@ mod tests {
         assert!(report.findings.iter().all(|finding| finding.state == State::Ok), "{report:?}");
         assert_eq!(report.usable, [0, 1]);
         assert!(report.findings.iter().any(|finding| finding.seen.contains("18 NVLinks up")));
+        let seen = |report: &Report, what: &str| {
+            report.findings.iter().find(|finding| finding.what == what).expect("found").seen.clone()
+        };
+        assert_eq!(seen(&report, "peers"), "all 2 GPUs reach each other, by 18 NVLinks each");
+        let mut other = good(vec![gpu(0, &[1, 2]), gpu(1, &[0, 2]), gpu(2, &[0, 1])]);
+        other.gpus[0].nvlinks_to.insert("GPU-2".into(), 0);
+        other.gpus[2].nvml_index = Some(5);
+        let report = judge(&other, &Asked::default());
+        assert_eq!(seen(&report, "peers"), "all 3 GPUs reach each other, by 0 to 18 NVLinks");
+        assert!(
+            seen(&report, "gpu 2").ends_with(", nvidia-smi calls it 5") && !seen(&report, "gpu 1").contains("calls")
+        );
+        other.gpus.iter_mut().for_each(|gpu| gpu.nvlinks_to.clear());
+        assert_eq!(seen(&judge(&other, &Asked::default()), "peers"), "all 3 GPUs reach each other");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! What a machine has for GPUs, as far as it can be seen without making a context: for `doctor` and for choosing devices.
 #![allow(unsafe_code)]
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::collections::BTreeMap;
+use std::ffi::CStr;
 
 use cudarc::driver::sys;
 use libloading::Library;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::compile::nvrtc_version;
 use super::driver::{check, device_count, initialise, uuid_of};
 use super::error::CudaError;
+use super::nvml::Nvml;
 
 /// A GPU, without a context in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +34,10 @@ pub struct GpuSeen {
     pub peers: Vec<String>,
     /// NVLinks that are up; absent if NVML is not there to be asked.
     pub nvlinks: Option<u32>,
+    /// Its number in NVML's order, which is that of `nvidia-smi` and another one than CUDA's; absent if NVML is not there.
+    pub nvml_index: Option<u32>,
+    /// NVLinks between this GPU and others that this process sees, by their UUID, those through a switch counted, too. Empty without NVML.
+    pub nvlinks_to: BTreeMap<String, u32>,
 }
 
 /// What was found. A text stands for what is missing, in the words of whoever did not find it.
@@ -57,7 +63,6 @@ pub struct Seen {
 
 /// The names under which NVSHMEM's host library is looked for.
 const NVSHMEM_NAMES: &[&str] = &["libnvshmem_host.so.3", "libnvshmem_host.so"];
-const NVML_NAMES: &[&str] = &["libnvidia-ml.so.1", "libnvidia-ml.so"];
 
 /// Looks at this machine.
 #[must_use]
@@ -82,13 +87,16 @@ pub fn look() -> Seen {
     }
 }
 
-fn open_any(names: &[&str]) -> Result<Library, String> {
+pub(super) fn open_any(names: &[&str]) -> Result<Library, String> {
     let mut last = String::new();
     for name in names {
         // SAFETY: a library of the vendor's; its initialisers only set up its own data.
         match unsafe { Library::new(*name) } {
             Ok(library) => return Ok(library),
-            Err(error) => last = error.to_string(),
+            // The loader's own words are the source; they name the file.
+            Err(error) => {
+                last = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+            }
         }
     }
     Err(last)
@@ -103,7 +111,17 @@ fn driver_version() -> Result<(u32, u32), CudaError> {
 }
 
 fn see_gpus(nvml: Option<&Nvml>) -> Result<Vec<GpuSeen>, CudaError> {
-    (0..device_count()?).map(|ordinal| see_gpu(ordinal, nvml)).collect()
+    let mut gpus = (0..device_count()?).map(|ordinal| see_gpu(ordinal, nvml)).collect::<Result<Vec<_>, _>>()?;
+    let uuids: Vec<String> = gpus.iter().map(|gpu| gpu.uuid.clone()).collect();
+    for gpu in &mut gpus {
+        gpu.nvlinks_to = nvml.map(|nvml| nvml.nvlinks_to(&gpu.uuid, &uuids)).unwrap_or_default();
+    }
+    Ok(gpus)
+}
+
+/// NVLinks between a GPU and others, by their UUID; empty where NVML is not there to be asked.
+pub(crate) fn nvlinks_to(uuid: &str, others: &[String]) -> BTreeMap<String, u32> {
+    Nvml::open().map(|nvml| nvml.nvlinks_to(uuid, others)).unwrap_or_default()
 }
 
 fn see_gpu(ordinal: u32, nvml: Option<&Nvml>) -> Result<GpuSeen, CudaError> {
@@ -138,6 +156,8 @@ fn see_gpu(ordinal: u32, nvml: Option<&Nvml>) -> Result<GpuSeen, CudaError> {
         shareable: attribute(CU_DEVICE_ATTRIBUTE_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR_SUPPORTED)? != 0,
         peers: peers_of(device)?,
         nvlinks: nvml.and_then(|nvml| nvml.nvlinks(&uuid)),
+        nvml_index: nvml.and_then(|nvml| nvml.index(&uuid)),
+        nvlinks_to: BTreeMap::new(),
         uuid,
     })
 }
@@ -160,62 +180,4 @@ pub(crate) fn peers_of(device: sys::CUdevice) -> Result<Vec<String>, CudaError> 
         }
     }
     Ok(peers)
-}
-
-/// The management library, initialised. Optional everywhere.
-struct Nvml(Library);
-
-/// The most links of one GPU that are looked at.
-const NVLINKS_MAX: c_uint = 18;
-
-impl Nvml {
-    fn open() -> Result<Self, String> {
-        let nvml = Self(open_any(NVML_NAMES)?);
-        // SAFETY: the function of this name takes nothing and returns a number, in every version of the library.
-        let code = unsafe { nvml.0.get::<unsafe extern "C" fn() -> c_int>(b"nvmlInit_v2\0").map(|init| init()) };
-        match code {
-            Ok(0) => Ok(nvml),
-            Ok(code) => Err(format!("nvmlInit answers {code}")),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    fn release(&self) -> Option<String> {
-        let mut text = [0 as c_char; 80];
-        // SAFETY: the function writes at most the length that it is told, with a zero at the end.
-        unsafe {
-            type Get = unsafe extern "C" fn(*mut c_char, c_uint) -> c_int;
-            let get = self.0.get::<Get>(b"nvmlSystemGetDriverVersion\0").ok()?;
-            let got = get(text.as_mut_ptr(), text.len() as c_uint) == 0;
-            got.then(|| CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
-        }
-    }
-
-    /// NVLinks of a GPU that are up. By UUID: NVML counts GPUs in another order than CUDA, and sees more.
-    fn nvlinks(&self, uuid: &str) -> Option<u32> {
-        let uuid = std::ffi::CString::new(uuid).ok()?;
-        let mut device: *mut c_void = std::ptr::null_mut();
-        // SAFETY: the functions have had these types in every version of the library; pointers are to locals.
-        unsafe {
-            type ByUuid = unsafe extern "C" fn(*const c_char, *mut *mut c_void) -> c_int;
-            type LinkState = unsafe extern "C" fn(*mut c_void, c_uint, *mut c_uint) -> c_int;
-            let by_uuid = self.0.get::<ByUuid>(b"nvmlDeviceGetHandleByUUID\0").ok()?;
-            let state = self.0.get::<LinkState>(b"nvmlDeviceGetNvLinkState\0").ok()?;
-            if by_uuid(uuid.as_ptr(), &raw mut device) != 0 {
-                return None;
-            }
-            let is_up = |link: &c_uint| {
-                let mut active = 0;
-                state(device, *link, &raw mut active) == 0 && active == 1
-            };
-            Some((0..NVLINKS_MAX).filter(is_up).count() as u32)
-        }
-    }
-}
-
-impl Drop for Nvml {
-    fn drop(&mut self) {
-        // SAFETY: as in `open`; pairs with its call.
-        let _ = unsafe { self.0.get::<unsafe extern "C" fn() -> c_int>(b"nvmlShutdown\0").map(|end| end()) };
-    }
 }

@@ -14,6 +14,7 @@
 //! | `tables`, `ranges` | sets, shards, routes and memory as the host keeps them: no driver call, tested without a GPU |
 //! | [`types`] | the device code of actor types |
 //! | [`look`], [`doctor`] | what a machine has, without making a context; what is missing |
+//! | `nvml` | which GPUs have how many NVLinks between them |
 //! | [`baseline`] | what a launch costs without all this |
 //! | `lease` | the lease and wall time of a device, in its own time |
 //! | `engine` | a running kernel with its tables |
@@ -40,7 +41,10 @@ pub mod types;
 mod code;
 pub(crate) mod engine;
 pub(crate) mod lease;
+mod nvml;
 mod ranges;
+#[cfg(test)]
+mod stand_in;
 mod tables;
 
 pub use device::CudaDevice;

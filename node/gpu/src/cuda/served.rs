@@ -13,6 +13,7 @@ use ringfleet_kernels::{DeviceType, Geometry};
 use super::driver::Gpu;
 use super::engine::{CudaEngine, Host};
 use super::error::CudaError;
+use super::look::nvlinks_to;
 use super::memory_map::Capacity;
 use super::types::device_type;
 use crate::device::Full;
@@ -29,6 +30,7 @@ pub fn device_code(ty: &TypeDescriptor) -> Option<DeviceType> {
 /// What this GPU is.
 pub(crate) fn facts(gpu: &Gpu) -> Result<Facts, CudaError> {
     let (memory_bytes, memory_free_bytes) = gpu.memory_bytes()?;
+    let peers = gpu.peers()?;
     Ok(Facts {
         kind: Kind::Gpu,
         name: gpu.name.clone(),
@@ -38,7 +40,8 @@ pub(crate) fn facts(gpu: &Gpu) -> Result<Facts, CudaError> {
         driver_version: gpu.driver_version,
         memory_bytes,
         memory_free_bytes,
-        peers: gpu.peers()?,
+        nvlinks: nvlinks_to(&gpu.uuid, &peers),
+        peers,
     })
 }
 

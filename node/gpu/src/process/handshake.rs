@@ -12,6 +12,7 @@
 //! ```
 //! The end of either process is the end of the socket, which is how the other notices.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -32,7 +33,7 @@ use super::shape::Shape;
 use crate::config::CpuDeviceConfig;
 
 /// The version of this conversation.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 /// The longest packet, in bytes: room for the types of a large build.
 const PACKET_BYTES_MAX: usize = 128 << 10;
 
@@ -67,6 +68,8 @@ pub struct Facts {
     pub memory_free_bytes: u64,
     /// UUIDs of other GPUs of the host whose memory this one can reach.
     pub peers: Vec<String>,
+    /// NVLinks between this GPU and those, by UUID; empty where NVML is not there to be asked.
+    pub nvlinks: BTreeMap<String, u32>,
 }
 
 /// An actor type of the device process.
@@ -350,6 +353,7 @@ pub(crate) mod tests {
             memory_bytes: 0,
             memory_free_bytes: 0,
             peers: Vec::new(),
+            nvlinks: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The main of a device process.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -109,6 +109,7 @@ fn serve_device(
                 memory_bytes: 0,
                 memory_free_bytes: 0,
                 peers: Vec::new(),
+                nvlinks: BTreeMap::new(),
             };
             let hello = Hello::new(facts, types, |_| true);
             let Some((setup, map)) = shake_hands(socket, hello, ANSWER_LIMIT, &*clock)? else { return Ok(()) };
