@@ -50,6 +50,8 @@ pub struct StartedDevice {
     pub proto: ProtoDevice,
     /// Names of the types that it cannot run.
     cannot: BTreeSet<String>,
+    /// The GPUs that each of its GPUs reaches, by UUID, with the NVLinks to them.
+    reaches: Vec<BTreeMap<String, u16>>,
 }
 
 /// What the page of metrics shows.
@@ -123,6 +125,7 @@ impl Devices {
                 place += names_of(&config).len().max(1);
             }
             if !started.is_empty() {
+                link_up(&mut started);
                 self.show(shared);
                 return Ok(started);
             }
@@ -195,9 +198,10 @@ impl Devices {
             workers: cpu.workers,
             // The host's memory is not set aside for actors: no bound of its own.
             memory_bytes: 0,
+            gpus: Vec::new(),
         };
         let proto = ProtoDevice { workers: cpu.workers, ingress_capacity: cpu.ingress_slots };
-        Ok(StartedDevice { device: Box::new(device), report, proto, cannot: BTreeSet::new() })
+        Ok(StartedDevice { device: Box::new(device), report, proto, cannot: BTreeSet::new(), reaches: Vec::new() })
     }
 
     /// Starts processes that are one device together; says which one failed.
@@ -233,14 +237,16 @@ impl Devices {
             Kind::Cpu => DeviceKind::Cpu,
             Kind::Gpu => DeviceKind::Gpu,
         };
+        let facts = || members.iter().map(ProcessDevice::facts).filter(|facts| facts.kind == Kind::Gpu);
+        let (gpus, reaches) = (facts().map(report::gpu).collect(), facts().map(report::reaches).collect());
         let memory_bytes = members.iter().map(ProcessDevice::arena_bytes).sum();
         let ingress_capacity = members[0].ingress_slots();
         let device: Box<dyn Device> =
             if members.len() == 1 { Box::new(members.remove(0)) } else { Box::new(GroupDevice::new(members)) };
         let workers = device.workers();
-        let report = DeviceReport { index: device_index(index).0, kind, workers, memory_bytes };
+        let report = DeviceReport { index: device_index(index).0, kind, workers, memory_bytes, gpus };
         let proto = ProtoDevice { workers, ingress_capacity };
-        Ok((StartedDevice { device, report, proto, cannot }, seen))
+        Ok((StartedDevice { device, report, proto, cannot, reaches }, seen))
     }
 
     /// The types that every one of these devices runs, as the coordinator is told: a set is only placed where all shards can live.
@@ -333,6 +339,21 @@ impl Devices {
             }
         }
         health
+    }
+}
+
+/// Says in the reports which of the node's GPUs reach each other. Others of the machine are nobody's business.
+fn link_up(started: &mut [StartedDevice]) {
+    let mut places = BTreeMap::new();
+    for (device, started) in started.iter().enumerate() {
+        for (gpu, report) in started.report.gpus.iter().enumerate() {
+            places.insert(report.uuid.clone(), (device_index(device).0, gpu as u16));
+        }
+    }
+    for started in started {
+        for (report, reaches) in started.report.gpus.iter_mut().zip(&started.reaches) {
+            report.links = report::links(reaches, &places);
+        }
     }
 }
 

@@ -1,7 +1,46 @@
-//! What a node says of its actor types when it joins.
+//! What a node says of its GPUs and its actor types when it joins.
+
+use std::collections::BTreeMap;
 
 use ringfleet_actor::{FieldDescriptor, FieldType, KindDescriptor, TypeDescriptor, TypeRegistry};
-use ringfleet_proto::control::{FieldReport, MessageReport, Scalar, TypeReport};
+use ringfleet_gpu::process::Facts;
+use ringfleet_proto::control::limits::GPU_TEXT_BYTES_MAX;
+use ringfleet_proto::control::{FieldReport, GpuReport, LinkReport, MessageReport, Scalar, TypeReport};
+
+/// The report of a GPU, without its links.
+pub(crate) fn gpu(facts: &Facts) -> GpuReport {
+    let word = |number: u32| u16::try_from(number).unwrap_or(u16::MAX);
+    let text = |text: &str| {
+        let mut kept: String = text.chars().filter(|c| !c.is_control()).collect();
+        kept.truncate(kept.floor_char_boundary(GPU_TEXT_BYTES_MAX));
+        kept
+    };
+    GpuReport {
+        name: text(&facts.name),
+        uuid: text(&facts.uuid),
+        architecture: word(facts.capability.0.saturating_mul(10).saturating_add(facts.capability.1)),
+        multiprocessors: word(facts.cores),
+        memory_bytes: facts.memory_bytes,
+        links: Vec::new(),
+    }
+}
+
+/// Whom it reaches, by UUID, with how many NVLinks.
+pub(crate) fn reaches(facts: &Facts) -> BTreeMap<String, u16> {
+    let nvlinks = |uuid: &String| facts.nvlinks.get(uuid).map_or(0, |links| u16::try_from(*links).unwrap_or(u16::MAX));
+    facts.peers.iter().map(|uuid| (uuid.clone(), nvlinks(uuid))).collect()
+}
+
+/// The links of a GPU to those of this node, of which `places` says the device and the place in it.
+pub(crate) fn links(reaches: &BTreeMap<String, u16>, places: &BTreeMap<String, (u16, u16)>) -> Vec<LinkReport> {
+    let link = |(uuid, nvlinks): (&String, &u16)| {
+        let (device, gpu) = *places.get(uuid)?;
+        Some(LinkReport { device, gpu, nvlinks: *nvlinks })
+    };
+    let mut links: Vec<LinkReport> = reaches.iter().filter_map(link).collect();
+    links.sort_unstable_by_key(|link| (link.device, link.gpu));
+    links
+}
 
 /// The types, in the order of the registry, which is also that of the devices' type tables.
 #[must_use]
@@ -92,6 +131,32 @@ fn scalar(ty: &FieldType) -> Option<Scalar> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_gpu_is_reported_with_its_links_to_those_of_its_node() {
+        let facts = Facts {
+            kind: ringfleet_gpu::process::Kind::Gpu,
+            name: "NVIDIA\u{7} H200".into(),
+            uuid: "GPU-a".into(),
+            cores: 132,
+            capability: (9, 0),
+            driver_version: 13000,
+            memory_bytes: 141 << 30,
+            memory_free_bytes: 140 << 30,
+            peers: ["GPU-c", "GPU-b", "GPU-x"].map(str::to_owned).into(),
+            nvlinks: BTreeMap::from([("GPU-b".to_owned(), 18), ("GPU-y".to_owned(), 18)]),
+        };
+        let report = gpu(&facts);
+        assert_eq!((report.name.as_str(), report.architecture, report.multiprocessors), ("NVIDIA H200", 90, 132));
+        let places = [("GPU-a", (0, 0)), ("GPU-b", (1, 0)), ("GPU-c", (0, 1)), ("GPU-y", (1, 1))];
+        let places = places.map(|(uuid, place)| (uuid.to_owned(), place)).into();
+        let link = |device, gpu, nvlinks| LinkReport { device, gpu, nvlinks };
+        assert_eq!(
+            links(&reaches(&facts), &places),
+            [link(0, 1, 0), link(1, 0, 18)],
+            "x is of no device, y not reached"
+        );
+    }
 
     #[test]
     fn nested_fields_are_flattened_with_their_offsets() {

@@ -1,16 +1,20 @@
 //! Which worker a shard goes to, and which shards move when a set is scaled.
 //!
-//! Pure arithmetic over counts: no state is read or written here. Three rules:
+//! Pure arithmetic over counts: no state is read or written here. Four rules:
 //! 1. A pending shard goes to the eligible worker that has the fewest shards of its set, so a set that starts empty ends
 //!    balanced within one shard per worker. A device weighs as much as it has workers.
 //! 2. A set never opens more workers than its bound.
 //! 3. Resident shards stay where they are; only `scale` asks for [`releases`], and gets as few as a balanced end allows.
+//! 4. A device gets no shard for which its memory has certainly no room ([`Slot::room`]); others get it, or it waits.
 //!
-//! Ties are broken by fewer workers of the set in the node, fewer shards of other sets, then by id: a small set spreads
-//! over nodes first, and every replica decides the same.
+//! Ties are broken by fewer workers of the set in the node, then in the island, fewer shards of other sets, then by id: a small set
+//! spreads over nodes first, and every replica decides the same. An island is what NVLinks join: the devices of a node whose GPUs have
+//! some between them, or a device alone. Within one a small set stays together, on the device that has fewest other shards: what its
+//! actors send to each other then stays in rings of one device instead of passing the agent.
 
 use crate::shards::Residence;
 use ringfleet_abi::ShardId;
+use ringfleet_proto::control::DeviceReport;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,52 +25,83 @@ pub struct Slot {
     pub worker: Residence,
     /// Shards of other sets that it owns.
     pub others: u32,
+    /// The first device of its island.
+    pub island: u16,
+    /// How many shards of the set its device has room for besides those that it has, at most; the same for all workers of the device.
+    pub room: u32,
 }
 
-/// Workers that a set occupies, per node and per device, to spread new ones.
+/// The first device of the island of each device: those between whose GPUs there are NVLinks, over whatever others, are one island.
+#[must_use]
+pub fn islands(devices: &[DeviceReport]) -> Vec<u16> {
+    let mut islands: Vec<u16> = (0..devices.len() as u16).collect();
+    for (at, device) in devices.iter().enumerate() {
+        for link in device.gpus.iter().flat_map(|gpu| &gpu.links).filter(|link| link.nvlinks > 0) {
+            let Some(&there) = islands.get(usize::from(link.device)) else { continue };
+            let (one, other) = (islands[at].min(there), islands[at].max(there));
+            islands.iter_mut().filter(|island| **island == other).for_each(|island| *island = one);
+        }
+    }
+    islands
+}
+
+/// Workers that a set occupies, per node and per island, to spread new ones; and per device, to keep them together in an island.
 #[derive(Default)]
 struct Spread {
     nodes: BTreeMap<u32, u32>,
+    islands: BTreeMap<(u32, u16), u32>,
     devices: BTreeMap<(u32, u16), u32>,
+    island_of: BTreeMap<(u32, u16), u16>,
 }
 
 impl Spread {
-    fn of<'a>(workers: impl Iterator<Item = &'a Residence>) -> Self {
-        let mut spread = Self::default();
+    fn of<'a>(slots: &[Slot], workers: impl Iterator<Item = &'a Residence>) -> Self {
+        let place = |slot: &Slot| ((slot.worker.node, slot.worker.device), slot.island);
+        let mut spread = Self { island_of: slots.iter().map(place).collect(), ..Self::default() };
         workers.for_each(|worker| spread.open(worker));
         spread
     }
 
+    /// A device that takes no shards is an island of its own.
+    fn island(&self, worker: &Residence) -> (u32, u16) {
+        let device = (worker.node, worker.device);
+        (worker.node, self.island_of.get(&device).copied().unwrap_or(worker.device))
+    }
+
     fn open(&mut self, worker: &Residence) {
         *self.nodes.entry(worker.node).or_default() += 1;
+        *self.islands.entry(self.island(worker)).or_default() += 1;
         *self.devices.entry((worker.node, worker.device)).or_default() += 1;
     }
 
-    fn in_node(&self, worker: &Residence) -> u32 {
-        self.nodes.get(&worker.node).copied().unwrap_or(0)
-    }
-
-    fn in_device(&self, worker: &Residence) -> u32 {
-        self.devices.get(&(worker.node, worker.device)).copied().unwrap_or(0)
+    /// Smaller is better: few workers of the set in the node and in the island, many in the device.
+    fn rank(&self, worker: &Residence) -> (u32, u32, Reverse<u32>) {
+        let of = |counts: &BTreeMap<(u32, u16), u32>, place| counts.get(&place).copied().unwrap_or(0);
+        let in_device = of(&self.devices, (worker.node, worker.device));
+        let in_node = self.nodes.get(&worker.node).copied().unwrap_or(0);
+        (in_node, of(&self.islands, self.island(worker)), Reverse(in_device))
     }
 }
 
-/// Where `pending` shards go, one worker each, given the resident shards per worker. Shorter than `pending` (in fact
-/// empty) only if no worker may take any.
+/// Where `pending` shards go, one worker each, given the resident shards per worker. Shorter than `pending` only if no worker may take
+/// any more.
 #[must_use]
 pub fn place(slots: &[Slot], resident: &BTreeMap<Residence, u32>, bound: u32, pending: usize) -> Vec<Residence> {
     let mut counts: BTreeMap<Residence, u32> = resident.clone();
-    let mut spread = Spread::of(counts.keys());
+    let mut spread = Spread::of(slots, counts.keys());
+    let device = |worker: &Residence| (worker.node, worker.device);
+    let bounded = slots.iter().any(|slot| slot.room < u32::MAX);
+    let mut rooms: BTreeMap<(u32, u16), u32> = slots.iter().map(|slot| (device(&slot.worker), slot.room)).collect();
     let mut placed = Vec::with_capacity(pending);
     for _ in 0..pending {
         let may_open = counts.len() < bound as usize;
         let best = slots
             .iter()
             .filter(|slot| may_open || counts.contains_key(&slot.worker))
+            .filter(|slot| !bounded || rooms.get(&device(&slot.worker)).is_some_and(|room| *room > 0))
             .map(|slot| (slot, counts.get(&slot.worker).copied().unwrap_or(0)))
             .min_by_key(|&(slot, count)| {
-                let opened =
-                    if count == 0 { (spread.in_node(&slot.worker), spread.in_device(&slot.worker)) } else { (0, 0) };
+                let opened = if count == 0 { spread.rank(&slot.worker) } else { (0, 0, Reverse(0)) };
                 (count, opened, slot.others, slot.worker)
             });
         let Some((slot, count)) = best else { break };
@@ -74,6 +109,7 @@ pub fn place(slots: &[Slot], resident: &BTreeMap<Residence, u32>, bound: u32, pe
             spread.open(&slot.worker);
         }
         counts.insert(slot.worker, count + 1);
+        rooms.entry(device(&slot.worker)).and_modify(|room| *room = room.saturating_sub(1));
         placed.push(slot.worker);
     }
     placed
@@ -106,13 +142,12 @@ pub fn releases(slots: &[Slot], resident: &[(ShardId, Residence)], bound: u32, t
 /// The workers that the set shall occupy: those with most of its shards first, then spread over nodes.
 fn select(slots: &[Slot], owned: &BTreeMap<Residence, Vec<ShardId>>, wanted: usize) -> Vec<Slot> {
     let mut left: BTreeSet<Slot> = slots.iter().copied().collect();
-    let mut spread = Spread::default();
+    let mut spread = Spread::of(slots, std::iter::empty());
     let mut selected = Vec::with_capacity(wanted);
     while selected.len() < wanted {
         let best = left.iter().copied().min_by_key(|slot| {
             let count = owned.get(&slot.worker).map_or(0, Vec::len);
-            let opened = (spread.in_node(&slot.worker), spread.in_device(&slot.worker));
-            (Reverse(count), opened, slot.others, slot.worker)
+            (Reverse(count), spread.rank(&slot.worker), slot.others, slot.worker)
         });
         let Some(slot) = best else { break };
         left.remove(&slot);

@@ -11,7 +11,7 @@ use crate::state::ClusterState;
 use crate::validate;
 use ringfleet_abi::hash::fnv1a32;
 use ringfleet_abi::limits::SETS_MAX;
-use ringfleet_abi::{SetId, ShardId, ShardIndex};
+use ringfleet_abi::{KeySpace, SetId, ShardId, ShardIndex};
 use ringfleet_proto::control::limits::{SETS_AT_ONCE_MAX, SHARDS_TOTAL_MAX};
 use ringfleet_proto::control::{ActorSet, Refusal, RefusalCode, SetChange, SetState, ShardState, TypeReport};
 use std::collections::{BTreeMap, BTreeSet};
@@ -308,9 +308,15 @@ impl ClusterState {
 
     /// The workers that may own shards of the set: those of quarantined nodes may keep what they own, and may not be given more.
     fn slots(&self, record: &SetRecord, given_more: bool) -> Vec<Slot> {
+        let bytes = self.shard_bytes();
+        let bytes = |set: u16| bytes.get(&set).copied().unwrap_or(0);
         let mut others: BTreeMap<Residence, u32> = BTreeMap::new();
+        let mut taken: BTreeMap<(u64, u16), u64> = BTreeMap::new();
         for (shard, owned) in self.shards() {
-            if let Some(owner) = owned.owner.filter(|_| shard.set.0 != record.set) {
+            let Some(owner) = owned.owner else { continue };
+            let taken = taken.entry((owner.incarnation, owner.device)).or_default();
+            *taken = taken.saturating_add(bytes(shard.set.0));
+            if shard.set.0 != record.set {
                 *others.entry(owner).or_default() += 1;
             }
         }
@@ -324,15 +330,36 @@ impl ClusterState {
             if !(allowed && carries) {
                 continue;
             }
+            let islands = planner::islands(&member.devices);
             for device in member.devices.iter().filter(|device| member.is_up(device.index)) {
+                let island = islands[usize::from(device.index)];
+                let taken = taken.get(&(member.incarnation, device.index)).copied().unwrap_or(0);
+                let left_bytes = device.memory_bytes.saturating_sub(taken);
+                let room = match left_bytes.checked_div(bytes(record.set)) {
+                    Some(shards) if device.memory_bytes > 0 => u32::try_from(shards).unwrap_or(u32::MAX),
+                    _ => u32::MAX,
+                };
                 for worker in 0..device.workers {
                     let worker =
                         Residence { node: member.node, device: device.index, worker, incarnation: member.incarnation };
-                    slots.push(Slot { worker, others: others.get(&worker).copied().unwrap_or(0) });
+                    let others = others.get(&worker).copied().unwrap_or(0);
+                    slots.push(Slot { worker, others, island, room });
                 }
             }
         }
         slots
+    }
+
+    /// The least bytes that a shard of each set takes; 0: not known. What a record takes beside the state is not counted.
+    fn shard_bytes(&self) -> BTreeMap<u16, u64> {
+        let bytes = |record: &SetRecord| {
+            let spec = &record.document.spec;
+            let mut types = self.alive().filter_map(|member| member.actor_type(&spec.actor_type));
+            let bound = types.find(|report| report.layout_hash == record.layout_hash);
+            let state_bytes = bound.map_or(0, |report| u64::from(report.state_bytes));
+            KeySpace::from(spec.keys).keys_per_shard(spec.shards).saturating_mul(state_bytes)
+        };
+        self.sets.values().map(|record| (record.set, bytes(record))).collect()
     }
 
     /// The differing reports that live nodes make of a type.

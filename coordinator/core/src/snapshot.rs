@@ -12,7 +12,7 @@ use rkyv::util::AlignedVec;
 /// The first four bytes.
 pub const MAGIC: [u8; 4] = *b"RFS1";
 /// The version of the archive's layout. A snapshot of another one is refused.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 const HEADER_BYTES: usize = 16;
 
 /// Why bytes are not a snapshot.

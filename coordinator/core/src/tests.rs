@@ -5,3 +5,4 @@ mod histories;
 mod leases;
 mod membership;
 mod sets;
+mod topology;

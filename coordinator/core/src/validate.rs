@@ -3,10 +3,11 @@
 use ringfleet_abi::limits::{RESTARTS_MAX, SHARDS_MAX, STATE_BYTES_MAX, WORKERS_MAX};
 use ringfleet_proto::control::document::{API_VERSION, FailurePolicy, KIND, OnFailure, SetSpec, TENANT_DEFAULT};
 use ringfleet_proto::control::limits::{
-    ADDRESS_BYTES_MAX, DEVICES_MAX, FIELDS_MAX, LAYOUT_BYTES_MAX, MESSAGES_MAX, NAME_BYTES_MAX, TYPES_MAX,
+    ADDRESS_BYTES_MAX, DEVICES_MAX, FIELDS_MAX, GPU_TEXT_BYTES_MAX, GPUS_MAX, LAYOUT_BYTES_MAX, MESSAGES_MAX,
+    NAME_BYTES_MAX, TYPES_MAX,
 };
 use ringfleet_proto::control::{
-    ActorSet, DeviceReport, Durability, Keys, MessageReport, Refusal, RefusalCode, Restart, TypeReport,
+    ActorSet, DeviceReport, Durability, Keys, LinkReport, MessageReport, Refusal, RefusalCode, Restart, TypeReport,
 };
 use std::collections::BTreeSet;
 
@@ -155,12 +156,44 @@ pub fn node_report(
             return refuse(RefusalCode::BadRequest, message);
         }
     }
+    gpus(node, devices)?;
     within("actor types", types.len(), TYPES_MAX)?;
     let mut names = BTreeSet::new();
     for report in types {
         actor_type(report)?;
         if !names.insert(&report.name) {
             let message = format!("node `{node}` reports the actor type `{}` twice", report.name);
+            return refuse(RefusalCode::BadRequest, message);
+        }
+    }
+    Ok(())
+}
+
+/// Every GPU once, with texts that can be shown, and links to GPUs that are there.
+fn gpus(node: &str, devices: &[DeviceReport]) -> Result<(), Refusal> {
+    let all = || devices.iter().flat_map(|device| &device.gpus);
+    within("GPUs", all().count(), GPUS_MAX)?;
+    let mut uuids = BTreeSet::new();
+    for gpu in all() {
+        for text in [&gpu.name, &gpu.uuid] {
+            within("bytes of a GPU's name or UUID", text.len(), GPU_TEXT_BYTES_MAX)?;
+            if text.chars().any(char::is_control) {
+                let message = format!("a GPU of node `{node}` is called `{}`", text.escape_debug());
+                return refuse(RefusalCode::BadRequest, message);
+            }
+        }
+        if !uuids.insert(&gpu.uuid) {
+            return refuse(RefusalCode::BadRequest, format!("node `{node}` reports the GPU {} twice", gpu.uuid));
+        }
+        within("links of a GPU", gpu.links.len(), GPUS_MAX)?;
+        let is_there = |link: &LinkReport| {
+            devices.get(usize::from(link.device)).is_some_and(|device| usize::from(link.gpu) < device.gpus.len())
+        };
+        if let Some(link) = gpu.links.iter().find(|link| !is_there(link)) {
+            let message = format!(
+                "the GPU {} of node `{node}` reports a link to GPU {} of device {}, which is not there",
+                gpu.uuid, link.gpu, link.device
+            );
             return refuse(RefusalCode::BadRequest, message);
         }
     }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 /// The first four bytes.
 pub const MAGIC: [u8; 4] = *b"RFR1";
 /// The version of the bodies. Coordinators of one cluster run one version.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 const HEADER_BYTES: usize = 8;
 
 /// What one coordinator asks another.

@@ -2,7 +2,7 @@
 
 use ringfleet_abi::hash::fnv1a64;
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const HEADER_BYTES: usize = 9;
 
 /// The record of a payload.

@@ -315,7 +315,13 @@ pub fn join(name: &str, boot: u128, clock: Option<ClockSample>) -> NodeRequest {
         boot,
         data_addr: format!("{name}.test:1"),
         http_addr: format!("{name}.test:2"),
-        devices: vec![DeviceReport { index: 0, kind: DeviceKind::Cpu, workers: 2, memory_bytes: 1 << 20 }],
+        devices: vec![DeviceReport {
+            index: 0,
+            kind: DeviceKind::Cpu,
+            workers: 2,
+            memory_bytes: 1 << 20,
+            gpus: vec![],
+        }],
         types: vec![TypeReport {
             name: "t".into(),
             width: "lane".into(),

@@ -3,8 +3,8 @@
 use ringfleet_link::{ClusterCa, PeerId, Role as LinkRole, Validity};
 use ringfleet_proto::control::{
     ActorSet, AdminAnswer, AdminReply, AdminRequest, AdminVerb, ClockReading, ClockSample, ControlMessage, DeviceKind,
-    DeviceReport, Failure, FieldReport, Joined, Keys, Load, MessageReport, NodeAnswer, NodeReply, NodeRequest,
-    RefusalCode, Released, Scalar, SetChange, TypeInfo, TypeReport, decode, encode, peek_kind,
+    DeviceReport, Failure, FieldReport, GpuReport, Joined, Keys, LinkReport, Load, MessageReport, NodeAnswer,
+    NodeReply, NodeRequest, RefusalCode, Released, Scalar, SetChange, TypeInfo, TypeReport, decode, encode, peek_kind,
 };
 
 use crate::node::view;
@@ -31,9 +31,29 @@ pub fn type_report() -> TypeReport {
     }
 }
 
+pub fn gpu_report() -> GpuReport {
+    GpuReport {
+        name: "NVIDIA H200".into(),
+        uuid: "GPU-8a1c4e1e-0000-1111-2222-333344445555".into(),
+        architecture: 90,
+        multiprocessors: 132,
+        memory_bytes: 141 << 30,
+        links: vec![LinkReport { device: 0, gpu: 1, nvlinks: 18 }; 2],
+    }
+}
+
 fn node_requests() -> Vec<NodeRequest> {
     let shards = vec![Released { set: 1, index: 2, epoch: 3 }; 3];
-    let devices = vec![DeviceReport { index: 0, kind: DeviceKind::Cpu, workers: 2, memory_bytes: 1 << 30 }; 2];
+    let devices = vec![
+        DeviceReport {
+            index: 0,
+            kind: DeviceKind::Cpu,
+            workers: 2,
+            memory_bytes: 1 << 30,
+            gpus: vec![gpu_report(); 2]
+        };
+        2
+    ];
     vec![
         NodeRequest::Join {
             cluster: "test".into(),

@@ -6,7 +6,7 @@ use ringfleet_coordinator::store::{seal, unseal};
 use ringfleet_coordinator_core::{ClusterState, Command, CommandBody};
 use ringfleet_proto::control::{ActorSet, DeviceKind, DeviceReport, Released, Role};
 
-use crate::control::type_report;
+use crate::control::{gpu_report, type_report};
 use crate::{bounded, feed, fuzz};
 
 /// Memory for one byte of input: the archive is copied once, then names become `String`s.
@@ -14,7 +14,13 @@ const PER_BYTE: u64 = 64;
 
 /// One command of each kind that carries something.
 fn commands() -> Vec<Command> {
-    let devices = vec![DeviceReport { index: 0, kind: DeviceKind::Cpu, workers: 2, memory_bytes: 1 << 30 }];
+    let devices = vec![DeviceReport {
+        index: 0,
+        kind: DeviceKind::Cpu,
+        workers: 2,
+        memory_bytes: 1 << 30,
+        gpus: vec![gpu_report(); 2],
+    }];
     let join = CommandBody::Join {
         name: "n1".into(),
         boot: 7,

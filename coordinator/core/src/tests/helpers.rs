@@ -33,6 +33,7 @@ pub fn devices(workers: &[u16]) -> Vec<DeviceReport> {
         kind: DeviceKind::Cpu,
         workers,
         memory_bytes: 1 << 30,
+        gpus: vec![],
     };
     workers.iter().enumerate().map(device).collect()
 }

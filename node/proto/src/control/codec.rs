@@ -21,7 +21,7 @@ use rkyv::{Archive, Deserialize, Serialize};
 /// The first four bytes of every control message.
 pub const MAGIC: [u8; 4] = *b"RFC1";
 /// The version of the bodies. Another one is refused; there is no negotiation below the link's own.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 16;
 

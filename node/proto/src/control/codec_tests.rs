@@ -9,7 +9,20 @@ fn join() -> NodeRequest {
         boot: u128::MAX - 3,
         data_addr: "127.0.0.1:7001".into(),
         http_addr: "127.0.0.1:7002".into(),
-        devices: vec![DeviceReport { index: 0, kind: DeviceKind::Cpu, workers: 2, memory_bytes: 1 << 30 }],
+        devices: vec![DeviceReport {
+            index: 0,
+            kind: DeviceKind::Gpu,
+            workers: 2,
+            memory_bytes: 1 << 30,
+            gpus: vec![GpuReport {
+                name: "NVIDIA H200".into(),
+                uuid: "GPU-1".into(),
+                architecture: 90,
+                multiprocessors: 132,
+                memory_bytes: 141 << 30,
+                links: vec![LinkReport { device: 0, gpu: 1, nvlinks: 18 }],
+            }],
+        }],
         types: vec![TypeReport {
             name: "flights.carrier".into(),
             width: "lane".into(),

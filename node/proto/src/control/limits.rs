@@ -10,6 +10,10 @@ pub const NAME_BYTES_MAX: usize = 63;
 pub const ADDRESS_BYTES_MAX: usize = 255;
 /// Devices of one node. A node that reports more is refused.
 pub const DEVICES_MAX: usize = 64;
+/// GPUs of all devices of one node together. A node that reports more is refused.
+pub const GPUS_MAX: usize = 64;
+/// Bytes of a GPU's name or UUID. A node that reports longer ones is refused.
+pub const GPU_TEXT_BYTES_MAX: usize = 96;
 /// Actor types of one node. A node that reports more is refused.
 pub const TYPES_MAX: usize = 256;
 /// Messages (handled and replied) of one actor type. A node that reports more is refused.

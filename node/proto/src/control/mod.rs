@@ -62,7 +62,7 @@ pub use codec::{CodecError, ControlMessage, MessageKind, decode, encode, peek_ki
 pub use document::{ActorSet, Durability, Keys, Metadata, Placement, Restart, SetSpec};
 pub use failure::{Failure, LeaderHint, Refusal, RefusalCode};
 pub use node::{Joined, Load, NodeAnswer, NodeReply, NodeRequest, Released, RenewGranted, SessionIdentity};
-pub use report::{DeviceKind, DeviceReport, FieldReport, MessageReport, Scalar, TypeReport};
+pub use report::{DeviceKind, DeviceReport, FieldReport, GpuReport, LinkReport, MessageReport, Scalar, TypeReport};
 pub use view::{
     CoordinatorView, DeviceView, Directory, FailureView, Fence, MemberView, NodeView, SetState, SetView, ShardState,
     ShardView,

@@ -16,6 +16,37 @@ wire! {
 }
 
 wire! {
+    /// Another GPU of the same node whose memory a GPU can reach.
+    #[derive(Copy)]
+    pub struct LinkReport {
+        /// The device that it belongs to.
+        pub device: u16,
+        /// Its place among the GPUs of that device.
+        pub gpu: u16,
+        /// NVLinks between the two; 0: by another way, or not known.
+        pub nvlinks: u16,
+    }
+}
+
+wire! {
+    /// A GPU of a device.
+    pub struct GpuReport {
+        /// Its name, as its maker calls it.
+        pub name: String,
+        /// Its UUID, by which all tools of the driver agree.
+        pub uuid: String,
+        /// Its compute capability, such as 90 for 9.0.
+        pub architecture: u16,
+        /// Its multiprocessors.
+        pub multiprocessors: u16,
+        /// All of its memory.
+        pub memory_bytes: u64,
+        /// The GPUs of this node that it reaches.
+        pub links: Vec<LinkReport>,
+    }
+}
+
+wire! {
     /// One device of a node.
     pub struct DeviceReport {
         /// Index within the node; equal to the position in the list.
@@ -24,8 +55,10 @@ wire! {
         pub kind: DeviceKind,
         /// Workers, 1 to `WORKERS_MAX`.
         pub workers: u16,
-        /// Memory for actors.
+        /// Memory for actors; 0: none is set aside, and the host's is taken as it is needed.
         pub memory_bytes: u64,
+        /// The GPUs that form it; none if it is made of threads.
+        pub gpus: Vec<GpuReport>,
     }
 }
 
