@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::app::{App, unexpected};
 use crate::cmd::get::{ShardRow, directory, node_words, shards_table};
+use crate::cmd::get_devices;
 use crate::error::CtlResult;
 use crate::out::{self, thousands};
 
@@ -132,10 +133,7 @@ async fn node(app: &App, name: &str) -> CtlResult {
         let devices: Vec<String> = info
             .devices
             .iter()
-            .map(|device| {
-                let lost = if info.devices_lost.contains(&device.index) { " (lost)" } else { "" };
-                format!("{} {} workers{lost}", json!(device.kind).as_str().unwrap_or(""), device.workers)
-            })
+            .map(|device| get_devices::words(device, info.devices_lost.contains(&device.index)))
             .collect();
         let load = &info.load;
         let clock = match info.clock_error_ms {

@@ -1,4 +1,4 @@
-//! `ringfleet get nodes|coordinators|sets|shards|actors`
+//! `ringfleet get nodes|devices|coordinators|sets|shards|actors`
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use ringfleet_proto::control::{
 use serde::Serialize;
 
 use crate::app::{App, Cluster, unexpected};
+use crate::cmd::get_devices;
 use crate::error::{CtlError, CtlResult};
 use crate::http;
 use crate::metrics::Metrics;
@@ -20,6 +21,9 @@ pub enum GetVerb {
     /// The nodes, live and recently gone.
     #[command(alias = "node")]
     Nodes,
+    /// The devices of live nodes, with their GPUs and the NVLinks between them.
+    #[command(alias = "device")]
+    Devices,
     /// The coordinators.
     #[command(alias = "coordinator")]
     Coordinators,
@@ -46,6 +50,7 @@ pub async fn run(app: &App, verb: &GetVerb) -> CtlResult {
     let format = app.global.output;
     match verb {
         GetVerb::Nodes => out::print(format, &nodes(&cluster).await?, |nodes| nodes_table(nodes)),
+        GetVerb::Devices => out::print(format, &get_devices::rows(&cluster).await?, |rows| get_devices::table(rows)),
         GetVerb::Coordinators => {
             out::print(format, &coordinators(&cluster).await?, |coordinators| coordinators_table(coordinators))
         }

@@ -15,6 +15,7 @@ pub mod dev;
 pub mod device;
 pub mod doctor;
 pub mod get;
+pub mod get_devices;
 pub mod node;
 pub mod scale;
 pub mod status;

@@ -1,0 +1,174 @@
+//! `ringfleet get devices`
+
+use ringfleet_proto::control::{DeviceKind, DeviceReport, GpuReport, NodeInfo, NodeState};
+use serde::Serialize;
+
+use crate::app::Cluster;
+use crate::cmd::get::nodes;
+use crate::error::CtlResult;
+use crate::out::Table;
+
+/// A device of a live node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DeviceRow {
+    /// The node's name.
+    pub node: String,
+    /// Its index in the node.
+    pub device: u16,
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Whether it is lost and not back.
+    pub lost: bool,
+    /// Its workers.
+    pub workers: u16,
+    /// Memory for actors; 0: none is set aside.
+    pub memory_bytes: u64,
+    /// The GPUs that form it, with their links to those of the node.
+    pub gpus: Vec<GpuReport>,
+}
+
+/// The devices of all live nodes.
+pub async fn rows(cluster: &Cluster) -> CtlResult<Vec<DeviceRow>> {
+    let mut members = nodes(cluster).await?;
+    members.retain(|member| member.state == NodeState::Alive);
+    Ok(members.iter().flat_map(rows_of).collect())
+}
+
+fn rows_of(node: &NodeInfo) -> impl Iterator<Item = DeviceRow> {
+    node.devices.iter().map(|device| DeviceRow {
+        node: node.name.clone(),
+        device: device.index,
+        kind: device.kind,
+        lost: node.devices_lost.contains(&device.index),
+        workers: device.workers,
+        memory_bytes: device.memory_bytes,
+        gpus: device.gpus.clone(),
+    })
+}
+
+/// Devices as a table.
+pub fn table(rows: &[DeviceRow]) -> String {
+    let mut table = Table::new(&["NODE", "DEVICE", "KIND", "STATE", "WORKERS", "MEMORY", "HARDWARE", "NVLINKS"]);
+    for row in rows {
+        table.row([
+            row.node.clone(),
+            row.device.to_string(),
+            kind(row.kind).to_owned(),
+            if row.lost { "lost" } else { "up" }.to_owned(),
+            row.workers.to_string(),
+            memory(row.memory_bytes),
+            hardware(&row.gpus),
+            nvlinks(row.device, &row.gpus),
+        ]);
+    }
+    table.render()
+}
+
+/// A device in a few words.
+pub fn words(device: &DeviceReport, lost: bool) -> String {
+    let mut text = format!("{} {} workers", kind(device.kind), device.workers);
+    if !device.gpus.is_empty() {
+        text += &format!(" on {}", hardware(&device.gpus));
+    }
+    match nvlinks(device.index, &device.gpus).as_str() {
+        "-" => {}
+        links => text += &format!(", {links} NVLinks between them"),
+    }
+    if lost { text + " (lost)" } else { text }
+}
+
+fn kind(kind: DeviceKind) -> &'static str {
+    match kind {
+        DeviceKind::Cpu => "cpu",
+        DeviceKind::Gpu => "gpu",
+    }
+}
+
+fn memory(bytes: u64) -> String {
+    match bytes {
+        0 => "-".to_owned(),
+        bytes if bytes < 1 << 30 => format!("{} MiB", bytes >> 20),
+        bytes => format!("{} GiB", bytes >> 30),
+    }
+}
+
+/// The GPUs of a device; alike ones are counted.
+fn hardware(gpus: &[GpuReport]) -> String {
+    let mut kinds: Vec<(String, u32)> = Vec::new();
+    for gpu in gpus {
+        let text = format!("{} (sm_{}, {})", gpu.name, gpu.architecture, memory(gpu.memory_bytes));
+        match kinds.iter_mut().find(|(known, _)| *known == text) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((text, 1)),
+        }
+    }
+    let each = |(text, count): (String, u32)| if count > 1 { format!("{count} x {text}") } else { text };
+    match kinds.is_empty() {
+        true => "-".to_owned(),
+        false => kinds.into_iter().map(each).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// NVLinks between each two GPUs of a device: a number, or the least and the most.
+fn nvlinks(device: u16, gpus: &[GpuReport]) -> String {
+    let between = |at: usize, other: usize| {
+        let there = gpus[at].links.iter().find(|link| (link.device, usize::from(link.gpu)) == (device, other));
+        there.map_or(0, |link| link.nvlinks)
+    };
+    let pairs = (0..gpus.len()).flat_map(|at| (at + 1..gpus.len()).map(move |other| (at, other)));
+    let counts: Vec<u16> = pairs.map(|(at, other)| between(at, other)).collect();
+    match (counts.iter().min(), counts.iter().max()) {
+        (Some(least), Some(most)) if least == most => most.to_string(),
+        (Some(least), Some(most)) => format!("{least}-{most}"),
+        _ => "-".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringfleet_proto::control::LinkReport;
+
+    use super::*;
+
+    fn gpu(uuid: &str, links: &[(u16, u16, u16)]) -> GpuReport {
+        GpuReport {
+            name: "NVIDIA H200".into(),
+            uuid: uuid.into(),
+            architecture: 90,
+            multiprocessors: 132,
+            memory_bytes: 141 << 30,
+            links: links.iter().map(|&(device, gpu, nvlinks)| LinkReport { device, gpu, nvlinks }).collect(),
+        }
+    }
+
+    #[test]
+    fn devices_are_shown_with_their_gpus_and_the_nvlinks_between_them() {
+        let row = |device, gpus: Vec<GpuReport>| DeviceRow {
+            node: "n1".into(),
+            device,
+            kind: if gpus.is_empty() { DeviceKind::Cpu } else { DeviceKind::Gpu },
+            lost: device == 2,
+            workers: 8,
+            memory_bytes: if gpus.is_empty() { 0 } else { 70 << 30 },
+            gpus,
+        };
+        let pair = vec![gpu("GPU-a", &[(0, 1, 18), (1, 0, 2)]), gpu("GPU-b", &[(0, 0, 18)])];
+        let rows = [row(0, pair.clone()), row(1, vec![gpu("GPU-c", &[(0, 0, 2)])]), row(2, vec![])];
+        let text = table(&rows);
+        let cells = |line: usize| -> Vec<&str> {
+            text.lines().nth(line).expect("a line").split("  ").map(str::trim).filter(|c| !c.is_empty()).collect()
+        };
+        assert_eq!(cells(1), ["n1", "0", "gpu", "up", "8", "70 GiB", "2 x NVIDIA H200 (sm_90, 141 GiB)", "18"]);
+        assert_eq!(cells(2)[6..], ["NVIDIA H200 (sm_90, 141 GiB)", "-"]);
+        assert_eq!(cells(3), ["n1", "2", "cpu", "lost", "8", "-", "-", "-"]);
+        let mut three = pair;
+        three.push(gpu("GPU-d", &[(0, 0, 4)]));
+        assert_eq!(nvlinks(0, &three), "0-18");
+        let report = DeviceReport { index: 0, kind: DeviceKind::Gpu, workers: 8, memory_bytes: 0, gpus: three };
+        assert_eq!(
+            words(&report, true),
+            "gpu 8 workers on 3 x NVIDIA H200 (sm_90, 141 GiB), 0-18 NVLinks between them (lost)"
+        );
+        assert_eq!(words(&DeviceReport { gpus: vec![], kind: DeviceKind::Cpu, ..report }, false), "cpu 8 workers");
+    }
+}
