@@ -186,6 +186,8 @@ pub struct DeviceMemory {
     bytes: usize,
     /// What is mapped there, and over how many bytes, if it can be handed to other processes.
     mapped: Option<(sys::CUmemGenericAllocationHandle, usize)>,
+    /// Somebody else gives it back.
+    foreign: bool,
 }
 
 /// What memory that other processes can map is asked for with.
@@ -211,7 +213,7 @@ impl DeviceMemory {
         // SAFETY: the pointer is to a local; the memset covers what was just allocated.
         unsafe {
             check("cuMemAlloc", sys::cuMemAlloc_v2(&raw mut address, bytes))?;
-            let memory = Self { gpu: gpu.clone(), address, bytes, mapped: None };
+            let memory = Self { gpu: gpu.clone(), address, bytes, mapped: None, foreign: false };
             check("cuMemsetD8", sys::cuMemsetD8_v2(address, 0, bytes))?;
             check("cuCtxSynchronize", sys::cuCtxSynchronize())?;
             Ok(memory)
@@ -241,6 +243,24 @@ impl DeviceMemory {
             check("cuCtxSynchronize", sys::cuCtxSynchronize())?;
             Ok(memory)
         }
+    }
+
+    /// Memory that NVSHMEM has allocated in this GPU's context, zeroed here. It is given back with the process.
+    ///
+    /// # Errors
+    /// The driver's; [`CudaError::Nvshmem`] for memory that rings cannot lie in.
+    pub fn of_heap(gpu: &Arc<Gpu>, heap: &super::nvshmem::Heap, bytes: usize) -> Result<Self, CudaError> {
+        gpu.make_current()?;
+        let address = heap.own();
+        if !address.is_multiple_of(128) {
+            return Err(CudaError::Nvshmem(format!("its memory begins at {address:#x}, in the middle of a line")));
+        }
+        // SAFETY: the heap gave this many bytes at this address.
+        unsafe {
+            check("cuMemsetD8", sys::cuMemsetD8_v2(address, 0, bytes))?;
+            check("cuCtxSynchronize", sys::cuCtxSynchronize())?;
+        }
+        Ok(Self { gpu: gpu.clone(), address, bytes, mapped: None, foreign: true })
     }
 
     /// Maps what another process has [exported](DeviceMemory::export): `bytes` long, in the memory of whichever GPU. It stays what it is,
@@ -284,7 +304,7 @@ impl DeviceMemory {
             }
         }
         // From here on dropping it gives everything back.
-        let memory = Self { gpu: gpu.clone(), address, bytes: size, mapped: Some((handle, size)) };
+        let memory = Self { gpu: gpu.clone(), address, bytes: size, mapped: Some((handle, size)), foreign: false };
         memory.allow(gpu)?;
         Ok(memory)
     }
@@ -391,6 +411,7 @@ impl Drop for DeviceMemory {
         // SAFETY: allocated by `new` or `shareable`, freed once. `cuMemFree` waits for kernels, so devices stop theirs before.
         unsafe {
             match self.mapped {
+                None if self.foreign => {}
                 None => {
                     let _ = sys::cuMemFree_v2(self.address);
                 }

@@ -64,6 +64,9 @@ pub enum CudaError {
     /// The agent did not hand over the other devices of the group.
     #[error("getting to know the other devices of the group: {0}")]
     Fabric(String),
+    /// NVSHMEM is not there, or does not do what it is asked.
+    #[error("NVSHMEM: {0}")]
+    Nvshmem(String),
     /// A size out of its range.
     #[error(transparent)]
     Geometry(#[from] GeometryError),

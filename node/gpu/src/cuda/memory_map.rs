@@ -104,6 +104,15 @@ unsafe impl HostMemory for MemoryMap {
 }
 
 impl MemoryMap {
+    /// Takes other memory for what other GPUs write. Only before the first launch.
+    pub fn replace_fabric(&mut self, geometry: &Geometry, fabric: DeviceMemory) {
+        let parts = fabric_parts(geometry);
+        self.params.rings = fabric.address();
+        self.params.tails = fabric.address() + parts.tails;
+        self.params.heads = fabric.address() + parts.heads;
+        self.fabric = fabric;
+    }
+
     /// Allocates and zeroes everything. What the host shares with the device is a part of `shared`, or allocated, too.
     ///
     /// # Errors

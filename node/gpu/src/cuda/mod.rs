@@ -14,6 +14,7 @@
 //! | `tables`, `ranges` | sets, shards, routes and memory as the host keeps them: no driver call, tested without a GPU |
 //! | [`types`] | the device code of actor types |
 //! | [`look`], [`doctor`] | what a machine has, without making a context; what is missing |
+//! | [`nvshmem`] | the other way to the same: a heap that NVSHMEM makes |
 //! | `nvml` | which GPUs have how many NVLinks between them |
 //! | [`baseline`] | what a launch costs without all this |
 //! | `lease` | the lease and wall time of a device, in its own time |
@@ -33,6 +34,7 @@ pub mod error;
 pub mod kernel;
 pub mod look;
 pub mod memory_map;
+pub mod nvshmem;
 pub mod peers;
 pub mod port;
 pub mod served;

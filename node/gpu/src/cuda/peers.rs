@@ -9,6 +9,7 @@ use super::driver::DeviceMemory;
 use super::error::CudaError;
 use super::kernel::Resident;
 use super::memory_map::fabric_parts;
+use super::nvshmem::{Nvshmem, UniqueId};
 
 /// Connects devices before any of them is launched. Device i of `residents` is device i of the node: its worker w is peer
 /// i · workers + w in route tables.
@@ -58,6 +59,34 @@ pub fn attach(resident: &mut Resident, peer: u32, file: BorrowedFd<'_>, bytes: u
     place(resident, peer, memory.address());
     resident.memory.peers.push(memory);
     Ok(())
+}
+
+/// Puts what others write of this device, number `device` of its group, into a heap that NVSHMEM makes, where each finds the others' part.
+/// `tell` hands the id of the first to the others: it is given that of this device if it is the first, and gives the first's. All devices
+/// of the group come here before any is launched, and wait for each other.
+///
+/// # Errors
+/// [`CudaError::Nvshmem`]; the driver's.
+pub fn join_heap(
+    resident: &mut Resident,
+    device: u32,
+    tell: impl FnOnce(Option<UniqueId>) -> Result<UniqueId, CudaError>,
+) -> Result<(), CudaError> {
+    let (geometry, gpu) = (resident.geometry, resident.gpu.clone());
+    let bytes = fabric_parts(&geometry).bytes;
+    let nvshmem = Nvshmem::load()?;
+    let id = tell(if device == 0 { Some(nvshmem.unique_id()?) } else { None })?;
+    gpu.make_current()?;
+    let heap = nvshmem.join(&id, device, geometry.devices, bytes)?;
+    let memory = DeviceMemory::of_heap(&gpu, &heap, bytes as usize)?;
+    resident.memory.replace_fabric(&geometry, memory);
+    seat(resident, device);
+    for peer in (0..geometry.devices).filter(|peer| *peer != device) {
+        place(resident, peer, heap.part_of(peer)?);
+    }
+    // Whoever comes first into the next loop writes into memory that its owner has zeroed.
+    heap.barrier()?;
+    gpu.make_current()
 }
 
 /// Says which device of its node this one is: what it sends to itself goes through its own memory.

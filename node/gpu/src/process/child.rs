@@ -20,7 +20,9 @@ use ringfleet_env::Clock;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
-use super::handshake::{Hello, Kind, Mismatch, Packet, Plan, Setup, await_any, await_packet, receive, send};
+use super::handshake::{
+    GroupFabric, Hello, Kind, Mismatch, Packet, Plan, Setup, await_any, await_packet, receive, send,
+};
 use super::hub::{Fabric, Seat};
 use super::shared::SharedMap;
 
@@ -260,7 +262,19 @@ fn shake_hands(
     let map = SharedMap::create(setup.shape).map_err(system("making the shared memory"))?;
     let plan = setup.plan.clone();
     send(socket.as_fd(), &Packet::Setup(setup), Some(map.file())).map_err(&telling)?;
-    if let Some(seat) = seat {
+    if let Some(seat) = seat
+        && let Plan::Gpu { fabric: GroupFabric::Nvshmem, .. } = plan
+    {
+        let own = match seat.is_first().then(&next).transpose()? {
+            Some((Packet::Id(id), None)) => Some(id),
+            None => None,
+            Some(_) => return Err(LaunchError::Confused),
+        };
+        let id = seat.learn_id(own, until, clock)?;
+        if !seat.is_first() {
+            send(socket.as_fd(), &Packet::Id(id), None).map_err(&telling)?;
+        }
+    } else if let Some(seat) = seat {
         let (Packet::Fabric { bytes }, Some(file)) = next()? else { return Err(LaunchError::Confused) };
         for (device, fabric) in seat.exchange(Fabric { bytes, file }, until, clock)? {
             let packet = Packet::Peer { device, bytes: fabric.bytes };

@@ -18,7 +18,7 @@ use ringfleet_env::Clock;
 
 use super::child::{Held, Launch, LaunchError, Ready, Starting, Witness, begin};
 use super::group::Member;
-use super::handshake::{Facts, Hello, Kind, Plan, Setup};
+use super::handshake::{Facts, GroupFabric, Hello, Kind, Plan, Setup};
 use super::hub::Seat;
 use super::rings::{Receiver, Sender};
 use super::routing::Routing;
@@ -56,12 +56,19 @@ pub struct GpuConfig {
     pub shards: u32,
     /// Slots of the agent's ring to the device, a power of two.
     pub host_ingress_slots: u32,
+    /// How GPUs that form one device share memory.
+    pub fabric: GroupFabric,
 }
 
 impl GpuConfig {
     /// The defaults.
-    pub const DEFAULT: GpuConfig =
-        GpuConfig { arena_bytes: None, sets: 1024, shards: 16384, host_ingress_slots: 1 << 16 };
+    pub const DEFAULT: GpuConfig = GpuConfig {
+        arena_bytes: None,
+        sets: 1024,
+        shards: 16384,
+        host_ingress_slots: 1 << 16,
+        fabric: GroupFabric::Vmm,
+    };
 }
 
 impl Wanted {
@@ -100,8 +107,8 @@ impl Wanted {
                     status_slots: CpuDeviceConfig::DEFAULT.status_slots,
                 };
                 let arena_bytes = config.arena_bytes.unwrap_or(facts.memory_free_bytes / 2);
-                let (sets, shards) = (config.sets, config.shards);
-                let plan = Plan::Gpu { arena_bytes, sets, shards, devices, device: member as u32 };
+                let (sets, shards, fabric) = (config.sets, config.shards, config.fabric);
+                let plan = Plan::Gpu { arena_bytes, sets, shards, devices, device: member as u32, fabric };
                 Setup { shape, plan }
             }
         }

@@ -4,8 +4,10 @@
 //!   device process                         agent
 //!     hello: who I am, what I was built from  ->   refuses what does not fit, with a clear line
 //!                                             <-   setup: sizes, and the shared memory as a descriptor
-//!     fabric: what other devices write here       ->                                            (only in a group)
-//!                                             <-   peer: the same of another device, for each   (only in a group)
+//!     fabric: what other devices write here       ->                                            (only in a group, `vmm`)
+//!                                             <-   peer: the same of another device, for each   (only in a group, `vmm`)
+//!     id: by which the others find the first      ->                                            (only the first of a group, `nvshmem`)
+//!                                             <-   id: of the first, to the others              (only in a group, `nvshmem`)
 //!     ready  (or: fault, in words)            ->   traffic begins, in shared memory
 //!     ...
 //!     fault, in words                         ->   the last words of a process that gives up
@@ -140,7 +142,20 @@ pub enum Plan {
         devices: u32,
         /// Which of them this is.
         device: u32,
+        /// How they share memory.
+        fabric: GroupFabric,
     },
+}
+
+/// How the GPUs of a group share the memory that they write to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupFabric {
+    /// Each maps what the others hand over as descriptors.
+    #[default]
+    Vmm,
+    /// A heap of NVSHMEM. The loss of one ends the group: NVSHMEM has no way back for it.
+    Nvshmem,
 }
 
 impl Plan {
@@ -167,6 +182,8 @@ pub(crate) enum Packet {
         device: u32,
         bytes: u64,
     },
+    /// NVSHMEM's unique id of the first device of the group, in hexadecimal digits.
+    Id(String),
     Ready,
     Fault(String),
 }

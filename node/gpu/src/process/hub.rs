@@ -6,6 +6,8 @@
 //!                                 ├─ all there ─┤                        ├─ all there ─┤
 //!   thread of member 1:  hello 1 ─┘             └─> setup 1 ── fabric 1 ─┘             └─> peer 0 ── ready
 //! ```
+//! With NVSHMEM the first member's id takes the place of the fabrics.
+//!
 //! Nobody waits for ever: each thread has the limit of its launch, and the first that fails ends the wait of all.
 
 use std::os::fd::OwnedFd;
@@ -31,6 +33,7 @@ pub(crate) struct Fabric {
 struct State {
     hellos: Vec<Option<Hello>>,
     fabrics: Vec<Option<Arc<Fabric>>>,
+    ids: Vec<Option<Option<String>>>,
     failed: Option<usize>,
 }
 
@@ -50,7 +53,8 @@ pub(crate) struct Seat {
 
 impl Hub {
     pub(crate) fn new(members: usize) -> Arc<Self> {
-        let state = State { hellos: vec![None; members], fabrics: vec![None; members], failed: None };
+        let state =
+            State { hellos: vec![None; members], fabrics: vec![None; members], ids: vec![None; members], failed: None };
         Arc::new(Self { state: Mutex::new(state), changed: Condvar::new() })
     }
 
@@ -91,6 +95,22 @@ impl Seat {
         let all = self.await_all(Arc::new(fabric), |state| &mut state.fabrics, until, clock)?;
         let numbered = all.into_iter().enumerate().filter(|(member, _)| *member != self.member);
         Ok(numbered.map(|(member, fabric)| (member as u32, fabric)).collect())
+    }
+
+    /// Whether it is the first of its group, whose id the others are told.
+    pub(crate) fn is_first(&self) -> bool {
+        self.member == 0
+    }
+
+    /// Puts down the id by which the others find this member, if it is the first; gives that of the first.
+    pub(crate) fn learn_id(
+        &self,
+        own: Option<String>,
+        until: Instant,
+        clock: &dyn Clock,
+    ) -> Result<String, LaunchError> {
+        let all = self.await_all(own, |state| &mut state.ids, until, clock)?;
+        all.into_iter().flatten().next().ok_or(LaunchError::Confused)
     }
 
     /// This member did not start, so nobody does. The first is to blame.
@@ -143,7 +163,7 @@ mod tests {
     use super::*;
     use crate::process::child::Launch;
     use crate::process::handshake::tests::facts;
-    use crate::process::handshake::{Facts, Kind, Packet, Plan, receive, send};
+    use crate::process::handshake::{Facts, GroupFabric, Kind, Packet, Plan, receive, send};
     use crate::process::{GpuConfig, GroupError, ProcessDevice, start_group};
 
     /// Long enough for any machine.
@@ -170,8 +190,17 @@ mod tests {
         let facts = Facts { kind: Kind::Gpu, uuid, cores, peers: vec![peer], ..facts() };
         say(Packet::Hello(Hello::new(facts, &[], |_| true)), None);
         let (Packet::Setup(setup), Some(_)) = heard() else { panic!("no setup") };
-        let Plan::Gpu { devices: 2, device, .. } = setup.plan else { panic!("another plan: {setup:?}") };
+        let Plan::Gpu { devices: 2, device, fabric, .. } = setup.plan else { panic!("another plan: {setup:?}") };
         match does.as_str() {
+            "works" if fabric == GroupFabric::Nvshmem => {
+                if device == 0 {
+                    say(Packet::Id("5a".into()), None);
+                } else {
+                    let (packet, file) = heard();
+                    assert!(packet == Packet::Id("5a".into()) && file.is_none(), "{packet:?}");
+                }
+                say(Packet::Ready, None);
+            }
             "ends" => std::process::exit(3),
             "fails" => say(Packet::Fault("no memory".into()), None),
             _ => {
@@ -191,6 +220,10 @@ mod tests {
     }
 
     fn try_group(parts: [&str; 2], limit: Duration) -> Result<Vec<ProcessDevice>, GroupError> {
+        try_fabric(parts, limit, GroupFabric::Vmm)
+    }
+
+    fn try_fabric(parts: [&str; 2], limit: Duration, fabric: GroupFabric) -> Result<Vec<ProcessDevice>, GroupError> {
         let launch = |part: &str| Launch {
             program: std::env::current_exe().expect("the executable"),
             args: ["--exact", "process::hub::tests::as_a_member", "--nocapture"].map(Into::into).into(),
@@ -198,7 +231,7 @@ mod tests {
             limit,
         };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        start_group(parts.map(launch).into(), &GpuConfig::DEFAULT, &[], &clock)
+        start_group(parts.map(launch).into(), &GpuConfig { fabric, ..GpuConfig::DEFAULT }, &[], &clock)
     }
 
     fn refused(parts: [&str; 2]) -> (usize, String) {
@@ -215,6 +248,18 @@ mod tests {
         let cores: Vec<u32> = group.iter().map(|member| member.facts().cores).collect();
         assert_eq!((workers, cores), (vec![4, 4], vec![7, 5]));
         assert!(group.iter().all(|member| member.why_lost().is_none()));
+    }
+
+    #[test]
+    fn with_nvshmem_the_first_says_its_id_and_the_others_are_told_it() {
+        let group = try_fabric(["works a 7 b", "works b 5 a"], LIMIT, GroupFabric::Nvshmem).expect("a group");
+        assert!(group.iter().all(|member| member.why_lost().is_none()));
+        // Whoever is told waits for the first no longer than it lives, and hears nothing else.
+        let refused = |parts| try_fabric(parts, LIMIT, GroupFabric::Nvshmem).expect_err("refused");
+        let error = refused(["ends a 7 b", "works b 5 a"]);
+        assert!(error.member == 0 && error.to_string().contains("exit status: 3"), "{error}");
+        let error = refused(["fails a 7 b", "works b 5 a"]);
+        assert_eq!((error.member, error.source.to_string()), (0, "the device process gave up: no memory".into()));
     }
 
     #[test]

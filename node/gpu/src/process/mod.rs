@@ -41,5 +41,5 @@ mod routing;
 pub use child::{Launch, LaunchError, Witness};
 pub use device::{GpuConfig, ProcessDevice, Wanted};
 pub use group::{GROUP_MAX, GroupDevice, GroupError, start_group};
-pub use handshake::{Facts, Kind};
+pub use handshake::{Facts, GroupFabric, Kind};
 pub use serve::{Role, ServeError, serve};

@@ -14,16 +14,17 @@ use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::device::GPU_LIMIT;
 use super::engine::{CpuEngine, Engine, Words};
-use super::handshake::{Facts, Hello, Kind, Packet, Plan, Setup, await_any, await_packet, receive, send};
+use super::handshake::{Facts, GroupFabric, Hello, Kind, Packet, Plan, Setup, await_any, await_packet, receive, send};
 use super::rings::{Receiver, Sender};
 use super::shared::SharedMap;
 use crate::config::CpuDeviceConfig;
 use crate::cpu::CpuDevice;
 use crate::cuda::driver::Gpu;
 use crate::cuda::engine::Host;
-use crate::cuda::memory_map::Capacity;
+use crate::cuda::memory_map::{Capacity, fabric_parts};
+use crate::cuda::nvshmem::UniqueId;
 use crate::cuda::served::{GpuEngine, device_code, facts};
-use crate::cuda::{CudaError, Resident, peers};
+use crate::cuda::{CudaError, Resident, nvshmem, peers};
 
 /// How long the agent may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -72,6 +73,8 @@ pub enum ServeError {
 
 /// Serves one device to the agent at the other end of `socket`, until that agent goes.
 ///
+/// A process that has joined a group by NVSHMEM ends here ([`nvshmem::leave`]).
+///
 /// # Errors
 /// [`ServeError`]; the agent has been told, if it could be.
 pub fn serve(
@@ -85,6 +88,12 @@ pub fn serve(
         // The agent may be gone: then there is nobody to tell.
         let _ = send(socket.as_fd(), &Packet::Fault(error.to_string()), None);
     }
+    if let Err(error) = &served
+        && nvshmem::has_joined()
+    {
+        let _ = writeln!(io::stderr(), "ringfleet device: {error}");
+    }
+    nvshmem::leave(i32::from(served.is_err()));
     served
 }
 
@@ -138,7 +147,7 @@ fn serve_device(
             let gpu = Gpu::open(*ordinal).map_err(wrong)?;
             let hello = Hello::new(facts(&gpu).map_err(wrong)?, types, |ty| device_code(ty).is_some());
             let Some((setup, map)) = shake_hands(socket, hello, GROUP_LIMIT, &*clock)? else { return Ok(()) };
-            let Plan::Gpu { arena_bytes, sets, shards, devices, device } = setup.plan else {
+            let Plan::Gpu { arena_bytes, sets, shards, devices, device, fabric } = setup.plan else {
                 return Err(ServeError::Confused);
             };
             if device >= devices {
@@ -150,7 +159,10 @@ fn serve_device(
             let host_ingress_slots = setup.shape.host_ingress_slots;
             let capacity = Capacity { arena_bytes, sets, shards, host_ingress_slots };
             let timer = clock.clone();
-            let mut connect = |resident: &mut Resident| join(resident, socket, device, &*timer);
+            let mut connect = |resident: &mut Resident| match fabric {
+                GroupFabric::Vmm => join(resident, socket, device, &*timer),
+                GroupFabric::Nvshmem => join_heap(resident, socket, device, &*timer),
+            };
             let host = Host { map: &map, connect: &mut connect };
             let engine = GpuEngine::start(gpu, geometry, types, &capacity, cache, clock, host).map_err(wrong)?;
             run(engine, &map, socket)
@@ -186,6 +198,35 @@ fn join(resident: &mut Resident, socket: &OwnedFd, device: u32, clock: &dyn Cloc
         }
     }
     Ok(())
+}
+
+/// The same in a heap of NVSHMEM, for which the agent tells all the id of the first.
+fn join_heap(resident: &mut Resident, socket: &OwnedFd, device: u32, clock: &dyn Clock) -> Result<(), CudaError> {
+    if resident.geometry.devices == 1 {
+        return Ok(());
+    }
+    nvshmem_environment(fabric_parts(&resident.geometry).bytes);
+    peers::join_heap(resident, device, |own| {
+        let wrong = |error: io::Error| CudaError::Fabric(error.to_string());
+        if let Some(id) = own {
+            send(socket.as_fd(), &Packet::Id(id.to_hex()), None).map_err(wrong)?;
+            return Ok(id);
+        }
+        match await_packet(socket, GROUP_LIMIT, clock).map_err(wrong)? {
+            Some((Packet::Id(id), None)) => {
+                UniqueId::from_hex(&id).ok_or_else(|| CudaError::Fabric("that is no id of NVSHMEM".into()))
+            }
+            Some(_) => Err(CudaError::Fabric("the agent does not keep to the handshake".into())),
+            None => Err(CudaError::Fabric("the agent has gone".into())),
+        }
+    })
+}
+
+#[allow(unsafe_code)]
+fn nvshmem_environment(bytes: u64) {
+    // SAFETY: a device process has no thread but this one before its device runs. Those of the driver have read what they want to know when it
+    // was initialised.
+    unsafe { nvshmem::set_environment(bytes) };
 }
 
 /// Says hello and takes what the agent answers; `None` if it has gone.
