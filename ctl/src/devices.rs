@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use ringfleet_gpu::CpuDeviceConfig;
-use ringfleet_gpu::process::{GpuConfig, Launch, Wanted};
+use ringfleet_gpu::process::{GpuConfig, GroupFabric, Launch, Wanted};
 use ringfleet_node::DeviceConfig;
 
 use crate::error::{CtlError, CtlResult};
@@ -38,20 +38,14 @@ pub enum Fabric {
     Vmm,
     /// They do not: each is a device of its own, and what they send to each other goes through the agent.
     None,
-    /// A heap of NVSHMEM. Not built yet.
+    /// They take it from a heap of NVSHMEM, where each finds the others': those that are named together are one device.
     Nvshmem,
 }
 
 impl Fabric {
-    /// Itself, if it is built.
-    ///
-    /// # Errors
-    /// What is not built yet, in words.
-    pub fn built(self) -> Result<Self, String> {
-        if self == Fabric::Nvshmem {
-            return Err("--fabric nvshmem is not built yet; vmm, the default, needs nothing but the driver".to_owned());
-        }
-        Ok(self)
+    /// What a group of GPUs is started with.
+    fn of_group(self) -> GroupFabric {
+        if self == Fabric::Nvshmem { GroupFabric::Nvshmem } else { GroupFabric::Vmm }
     }
 }
 
@@ -214,7 +208,8 @@ fn gpus_of(defaults: &Defaults, ordinals: &[u32]) -> Vec<DeviceConfig> {
 }
 
 fn gpu(defaults: &Defaults, ordinals: &[u32]) -> DeviceConfig {
-    let wanted = Wanted::Gpu(defaults.gpu.clone());
+    let config = GpuConfig { fabric: defaults.fabric.of_group(), ..defaults.gpu.clone() };
+    let wanted = Wanted::Gpu(config.clone());
     let members = ordinals.iter().map(|ordinal| {
         let number = ordinal.to_string();
         let (launch, _) = launch(defaults, &["--kind", "gpu", "--gpu", &number], wanted.clone());
@@ -226,7 +221,7 @@ fn gpu(defaults: &Defaults, ordinals: &[u32]) -> DeviceConfig {
             let (name, launch) = members.remove(0);
             named(name, (launch, wanted))
         }
-        _ => DeviceConfig::Group { members, wanted: defaults.gpu.clone() },
+        _ => DeviceConfig::Group { members, wanted: config },
     }
 }
 
@@ -348,8 +343,18 @@ mod tests {
             configs_by(&apart, "gpu:1,0", &[]),
             ["gpu-1: device run --kind gpu --gpu 1", "gpu-0: device run --kind gpu --gpu 0"]
         );
-        let refused = Fabric::Nvshmem.built().expect_err("not built");
-        assert!(refused.contains("not built yet"), "{refused}");
+        let fabrics = |fabric| {
+            let defaults = Defaults { fabric, ..defaults() };
+            let list: DeviceList = "gpu:0,1".parse().expect("a list");
+            match list.configs(&defaults, Vec::new).remove(0) {
+                DeviceConfig::Group { wanted, .. } => Some(wanted.fabric),
+                _ => None,
+            }
+        };
+        assert_eq!(
+            [Fabric::Vmm, Fabric::Nvshmem, Fabric::None].map(fabrics),
+            [Some(GroupFabric::Vmm), Some(GroupFabric::Nvshmem), None]
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 #   bash tests/device/run.sh build DIR  builds stripped programs into DIR, to be carried to a machine with a GPU
 #   bash DIR/run.sh run [OUT]           runs the carried programs there; raw results go to OUT
 # RINGFLEET_REQUIRE_GPU=1 is set while it runs: what cannot run fails. What needs two GPUs fails without them if RINGFLEET_REQUIRE_GPUS=2 is
-# given.
+# given, what needs NVSHMEM if RINGFLEET_REQUIRE_NVSHMEM=1 is.
 set -uo pipefail
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -71,6 +71,9 @@ run() {
     if ((gpus > 1)); then
         all="gpu:$(seq -s, 0 $((gpus - 1)))"
         step bench-group timeout 180 "$here/ringfleet" bench device --devices "$all" --actors 131072,1048576,2097152,4194304,16777216
+        if [[ -n "${RINGFLEET_REQUIRE_NVSHMEM:-}" ]] || "$here/ringfleet" doctor --devices "$all" --fabric nvshmem >"$out/doctor-nvshmem.txt" 2>&1; then
+            step bench-nvshmem timeout 180 "$here/ringfleet" bench device --devices "$all" --fabric nvshmem --actors 131072,2097152
+        fi
     fi
     step bench-json timeout 120 "$here/ringfleet" bench device --devices gpu:0 --actors 131072,1048576 -o json
     step demo timeout 120 "$here/ringfleet" demo --nodes 1 --devices "$all"

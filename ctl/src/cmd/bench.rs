@@ -80,7 +80,7 @@ fn measure(app: &App, args: &DeviceArgs) -> Result<Outcome, String> {
     let defaults = Defaults {
         cpu: CpuDeviceConfig { workers: args.workers, ..CpuDeviceConfig::DEFAULT },
         gpu: GpuConfig { arena_bytes: args.arena_mib.map(|mib| mib << 20), ..GpuConfig::DEFAULT },
-        fabric: args.fabric.built()?,
+        fabric: args.fabric,
         program: std::env::current_exe().map_err(|error| error.to_string())?,
         cache: None,
     };

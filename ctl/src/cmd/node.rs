@@ -163,7 +163,6 @@ fn config(app: &App, flags: NodeArgs) -> CtlResult<NodeConfig> {
     let arena_mib = flags.arena_mib.or(from_file.arena_mib);
     let program = std::env::current_exe().map_err(|error| CtlError::failed("finding the own executable", error))?;
     let fabric = flags.fabric.or(from_file.fabric).unwrap_or_default();
-    let fabric = fabric.built().map_err(|cause| CtlError::usage(attempt, cause))?;
     let defaults = Defaults {
         cpu: device,
         gpu: GpuConfig { arena_bytes: arena_mib.map(|mib| mib << 20), ..GpuConfig::DEFAULT },

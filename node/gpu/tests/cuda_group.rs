@@ -1,6 +1,6 @@
 //! GPUs of one node that send to each other, each in a device process of its own, as one device. Without two GPUs that reach each other
-//! these tests say `not run` and pass; with `RINGFLEET_REQUIRE_GPUS=2` they fail then. The device processes are this test's executable,
-//! started again with a variable set.
+//! these tests say `not run` and pass; with `RINGFLEET_REQUIRE_GPUS=2` they fail then. Those over NVSHMEM need its host library, too, and fail
+//! without it if `RINGFLEET_REQUIRE_NVSHMEM` is set. The device processes are this test's executable, started again with a variable set.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -23,8 +23,9 @@ use ringfleet_env::{Clock, SystemClock};
 use ringfleet_gpu::Device;
 use ringfleet_gpu::cuda::compile::{compile, nvrtc_version};
 use ringfleet_gpu::cuda::look::look;
+use ringfleet_gpu::cuda::nvshmem::Nvshmem;
 use ringfleet_gpu::cuda::types::device_types;
-use ringfleet_gpu::process::{GpuConfig, GroupDevice, Launch, ProcessDevice, Role, serve, start_group};
+use ringfleet_gpu::process::{GpuConfig, GroupDevice, GroupFabric, Launch, ProcessDevice, Role, serve, start_group};
 use ringfleet_kernels::{Arch, Geometry, Unit, Variant};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -154,14 +155,27 @@ fn two_gpus() -> Option<[u32; 2]> {
     pair
 }
 
-fn start(gpus: [u32; 2]) -> GroupDevice<ProcessDevice> {
+/// Ordinals of two GPUs that reach each other, where the fabric can be used.
+fn two_gpus_over(fabric: GroupFabric) -> Option<[u32; 2]> {
+    let gpus = two_gpus()?;
+    if fabric == GroupFabric::Nvshmem
+        && let Err(error) = Nvshmem::load()
+    {
+        assert!(std::env::var_os("RINGFLEET_REQUIRE_NVSHMEM").is_none(), "RINGFLEET_REQUIRE_NVSHMEM is set: {error}");
+        println!("not run: {error}");
+        return None;
+    }
+    Some(gpus)
+}
+
+fn start(gpus: [u32; 2], fabric: GroupFabric) -> GroupDevice<ProcessDevice> {
     let a_launch = |gpu: u32| {
         let mut launch: Launch = launch("device", Duration::from_secs(90));
         launch.env.push(("CUDA_MODULE_LOADING".into(), "EAGER".into()));
         launch.env.push((GPU.into(), gpu.to_string().into()));
         launch
     };
-    let config = GpuConfig { arena_bytes: Some(1 << 30), ..GpuConfig::DEFAULT };
+    let config = GpuConfig { arena_bytes: Some(1 << 30), fabric, ..GpuConfig::DEFAULT };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let members = start_group(gpus.map(a_launch).into(), &config, &types(), &clock).expect("a group");
     GroupDevice::new(members)
@@ -250,9 +264,20 @@ fn scores(device: &mut GroupDevice<ProcessDevice>, actors: u32) -> Vec<Score> {
 
 #[test]
 fn actors_on_two_gpus_get_every_message_in_the_order_of_each_pair() {
-    let Some(gpus) = two_gpus() else { return };
+    every_message_comes_in_the_order_of_its_pair(GroupFabric::Vmm);
+}
+
+#[test]
+fn actors_on_two_gpus_over_nvshmem_get_every_message_in_the_order_of_each_pair() {
+    every_message_comes_in_the_order_of_its_pair(GroupFabric::Nvshmem);
+}
+
+fn every_message_comes_in_the_order_of_its_pair(fabric: GroupFabric) {
+    let Some(gpus) = two_gpus_over(fabric) else { return };
     let (actors, balls, ttl) = (65_536_u32, 8_u64, 1_999_u32);
-    let mut device = start(gpus);
+    let began_ns = SystemClock.monotonic_ns();
+    let mut device = start(gpus, fabric);
+    println!("{fabric:?}: started in {} ms", (SystemClock.monotonic_ns() - began_ns) / 1_000_000);
     println!("{} workers of {:?}", device.workers(), device.members().iter().map(|m| m.facts()).collect::<Vec<_>>());
     deploy(&mut device, actors);
     let serves: Vec<Envelope> =
@@ -288,10 +313,20 @@ fn actors_on_two_gpus_get_every_message_in_the_order_of_each_pair() {
 
 #[test]
 fn a_killed_member_is_named_at_once_and_the_group_starts_again() {
-    let Some(gpus) = two_gpus() else { return };
+    a_killed_member_is_named_at_once(GroupFabric::Vmm);
+}
+
+/// With NVSHMEM the whole group ends with a member, whatever the survivor could still do; the next one has a heap of its own.
+#[test]
+fn a_killed_member_over_nvshmem_is_named_at_once_and_the_group_starts_again() {
+    a_killed_member_is_named_at_once(GroupFabric::Nvshmem);
+}
+
+fn a_killed_member_is_named_at_once(fabric: GroupFabric) {
+    let Some(gpus) = two_gpus_over(fabric) else { return };
     let actors = 4_096;
     for killed_member in [1_u16, 0] {
-        let mut device = start(gpus);
+        let mut device = start(gpus, fabric);
         deploy(&mut device, actors);
         let serves: Vec<Envelope> =
             (0..actors).map(|key| message(key.into(), 0, &Serve { ttl: u32::MAX, actors })).collect();
@@ -309,10 +344,12 @@ fn a_killed_member_is_named_at_once_and_the_group_starts_again() {
         assert_eq!(lost.0 / each, killed_member);
         assert!(noticed <= Duration::from_millis(50), "noticed after {noticed:?}");
         let survivor = &device.members()[usize::from(1 - killed_member)];
-        assert_eq!(survivor.why_lost(), None, "its peer's end harms nobody");
+        if fabric == GroupFabric::Vmm {
+            assert_eq!(survivor.why_lost(), None, "its peer's end harms nobody");
+        }
         assert_eq!(device.push_ingress(&serves[..1]), 0);
     }
-    let mut device = start(gpus);
+    let mut device = start(gpus, fabric);
     deploy(&mut device, actors);
     assert_eq!(scores(&mut device, actors).len(), actors as usize);
 }

@@ -149,9 +149,10 @@ pub fn judge(seen: &Seen, asked: &Asked) -> Report {
         }
     }
     peers(seen, asked, &mut add);
-    let nvshmem_hint = "only `fabric: nvshmem` needs it: NVSHMEM 3.4, where the loader finds libnvshmem_host.so.3";
+    let nvshmem_hint = "only `--fabric nvshmem` needs it: NVSHMEM 3.4 (a Python environment: nvidia-nvshmem-cu13), where the loader finds \
+                        libnvshmem_host.so.3, or RINGFLEET_NVSHMEM names it or its folder";
     match &seen.nvshmem {
-        Ok(()) => add("nvshmem", State::Ok, "libnvshmem_host.so".to_owned(), ""),
+        Ok((major, minor, patch)) => add("nvshmem", State::Ok, format!("{major}.{minor}.{patch}"), ""),
         Err(why) => add("nvshmem", lacking(asked.nvshmem), why.clone(), nvshmem_hint),
     }
     match &seen.nvml {
@@ -251,7 +252,7 @@ mod tests {
             driver: Ok((13, 0)),
             release: Some("580.1".into()),
             nvrtc: Ok((13, 0)),
-            nvshmem: Ok(()),
+            nvshmem: Ok((3, 4, 5)),
             nvml: Ok(()),
             gpus,
             memlock_bytes: None,
@@ -265,7 +266,7 @@ mod tests {
             driver: Err("libcuda.so was not found".into()),
             release: None,
             nvrtc: Err("libnvrtc.so was not found".into()),
-            nvshmem: missing("libnvshmem_host.so").map(|(): ()| ()),
+            nvshmem: Err("libnvshmem_host.so was not found".into()),
             nvml: missing("libnvidia-ml.so").map(|(): ()| ()),
             gpus: Vec::new(),
             memlock_bytes: Some(8 << 20),

@@ -12,6 +12,7 @@ use super::compile::nvrtc_version;
 use super::driver::{check, device_count, initialise, uuid_of};
 use super::error::CudaError;
 use super::nvml::Nvml;
+use super::nvshmem::Nvshmem;
 
 /// A GPU, without a context in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,8 +50,8 @@ pub struct Seen {
     pub release: Option<String>,
     /// NVRTC's version.
     pub nvrtc: Result<(u32, u32), String>,
-    /// Whether NVSHMEM's host library can be loaded.
-    pub nvshmem: Result<(), String>,
+    /// The version of NVSHMEM's host library, if it is one that can be used.
+    pub nvshmem: Result<(u32, u32, u32), String>,
     /// Whether NVML can be loaded.
     pub nvml: Result<(), String>,
     /// The GPUs that this process sees.
@@ -60,9 +61,6 @@ pub struct Seen {
     /// Descriptors that may be open; absent: any.
     pub files: Option<u64>,
 }
-
-/// The names under which NVSHMEM's host library is looked for.
-const NVSHMEM_NAMES: &[&str] = &["libnvshmem_host.so.3", "libnvshmem_host.so"];
 
 /// Looks at this machine.
 #[must_use]
@@ -79,7 +77,7 @@ pub fn look() -> Seen {
         driver: driver.map_err(|error| error.to_string()),
         release: nvml.as_ref().ok().and_then(Nvml::release),
         nvrtc: nvrtc_version().map_err(|error| error.to_string()),
-        nvshmem: open_any(NVSHMEM_NAMES).map(drop),
+        nvshmem: Nvshmem::load().map(|nvshmem| nvshmem.version).map_err(|error| error.to_string()),
         nvml: nvml.map(drop),
         gpus,
         memlock_bytes: limit(rustix::process::Resource::Memlock),

@@ -429,6 +429,25 @@ mod tests {
         assert_eq!(candidates(None)[0], PathBuf::from("libnvshmem_host.so.3"));
     }
 
+    /// What is installed, where something is. Joining needs GPUs (`tests/cuda_group.rs`).
+    #[test]
+    fn the_installed_library_gives_an_id() {
+        match Nvshmem::load() {
+            Ok(nvshmem) => {
+                let id = nvshmem.unique_id().expect("an id");
+                assert_eq!(UniqueId::from_hex(&id.to_hex()), Some(id), "it says the version that we ask for");
+                println!("NVSHMEM {:?}", nvshmem.version);
+            }
+            Err(error) => {
+                assert!(
+                    std::env::var_os("RINGFLEET_REQUIRE_NVSHMEM").is_none(),
+                    "RINGFLEET_REQUIRE_NVSHMEM is set: {error}"
+                );
+                println!("not run: {error}");
+            }
+        }
+    }
+
     #[test]
     fn what_is_no_id_is_not_taken_for_one() {
         let good = UniqueId::new().to_hex();
