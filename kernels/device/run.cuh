@@ -35,6 +35,13 @@ RF_SLOW void tell_failure(const Params &p, Shared &s, u32 me, u32 set, u64 key, 
     send_control(p, s, me, EGRESS, e);
 }
 
+// An actor of this set becomes active (1) or inactive (~0u). Several threads of the worker may do so at once.
+RF_SLOW void count_live(const Params &p, const SetEntry &set, u64 key, u32 by) {
+    u32 shard;
+    if (shard_of(set, key, set.dense ? 0 : mix64(key), shard))
+        atomicAdd(reinterpret_cast<u32 *>(p.live) + set.route_base + shard, by);
+}
+
 RF_FN u32 verdict_for(u32 dead) {
     switch (dead) {
     case RINGFLEET_DEAD_SHARD_FULL: return RINGFLEET_VERDICT_SHARD_FULL;
@@ -158,6 +165,7 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
         if (dormant && fault != FAULT_BAD_MESSAGE) {
             count(s, RF_COUNTER(activations));
             count(s, RF_COUNTER(actors_now));
+            count_live(p, set, m.to_key, 1);
         }
         if (fault != FAULT_NONE) {
             // A message that no handler takes leaves the actor as it was, and activates none; any other fault fails it.
@@ -219,6 +227,7 @@ RF_FN u32 run_actor(const Params &p, Shared &s, u32 me, u32 j, bool chain, u32 s
             if (set.keeps) *keep = {};
             r.header.generation++;
             count(s, RF_COUNTER(actors_now), ~0u);
+            count_live(p, set, m.to_key, ~0u);
         }
     } while (j != NONE16 && head_of(s, j).to_set == set_index);
     if (record != NO_RECORD) {

@@ -142,8 +142,10 @@ device_structs! {
         rounds_max: u32,
         /// Which of the node's devices this is.
         device: u32,
+        /// Actors of each shard that are active, u32 by `route_base` + shard; the host begins them at 0 with each residence.
+        live: u64,
         /// Must be 0.
-        spare: [u32; 6],
+        spare: [u32; 4],
         /// `rings` of each device of the node, as this one reaches it.
         peer_rings: [u64; DEVICES],
         /// `tails` of each.

@@ -19,6 +19,7 @@ use std::{
 
 use ringfleet_abi::{DeviceIndex, Envelope, LostReason, Status, WorkerCounters};
 use ringfleet_env::{Env, Instant};
+use ringfleet_gpu::CodeChanges;
 use ringfleet_proto::{
     Action, Lane, Ledger, LinkId, NodeProto, Now, PeerIdentity,
     control::{Load, NodeView, Released, limits::HANDOVER_MS},
@@ -487,6 +488,11 @@ impl Agent {
         counters
     }
 
+    /// Changes of the code of each device, by its place in the configuration.
+    fn code_changes(&self) -> BTreeMap<usize, CodeChanges> {
+        self.places.iter().zip(&self.pumps).map(|(&place, pump)| (place, pump.code_changes())).collect()
+    }
+
     /// Shows the loop's state to the health port and to the next renewal.
     fn show(&mut self) {
         let now = self.env.now();
@@ -497,6 +503,7 @@ impl Agent {
         self.unshown = false;
         let ledger = self.proto.ledger();
         let devices = self.counters();
+        let code_changes = self.code_changes();
         let mut workers = WorkerCounters::default();
         devices.iter().flatten().for_each(|worker| workers.add(worker));
         self.load = Load {
@@ -522,6 +529,7 @@ impl Agent {
             snapshot.ledger = ledger;
             snapshot.devices = devices;
             snapshot.actors_by_set = actors;
+            snapshot.code_changes = code_changes;
             faults.move_to(&mut snapshot.faults);
             snapshot.links_client = links_client;
             snapshot.links_node = links_node;
@@ -609,12 +617,14 @@ impl Agent {
     fn settle_accounts(&mut self) {
         let reported = self.proto.abandon(LostReason::SenderFenced);
         let ledger = self.proto.ledger();
-        let devices = self.counters();
+        let (devices, code_changes) = (self.counters(), self.code_changes());
         let mut held = 0;
         self.shared.update(|snapshot| {
             held = snapshot.past.bury(&ledger, &devices);
             snapshot.ledger = Ledger::default();
             snapshot.devices = Vec::new();
+            snapshot.code_changes = code_changes;
+            snapshot.bury_changes();
         });
         if reported + held > 0 {
             tracing::warn!(agent = reported, devices = held, "messages are lost with this incarnation");

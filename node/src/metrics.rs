@@ -95,6 +95,20 @@ fn agent(page: &Page, snapshot: &Snapshot) -> Result<()> {
         lost.with_label_values(&[device.as_str()]).inc_by(*times);
         suspect.with_label_values(&[device.as_str()]).set(i64::from(snapshot.device_health.suspect.contains(device)));
     }
+    let changes = page.counter(
+        "ringfleet_device_code_changes_total",
+        "Times a device changed the code that runs its actors while they ran",
+        &["device"],
+    )?;
+    let standstill = page.counter(
+        "ringfleet_device_code_standstill_ns_total",
+        "Nanoseconds in which nothing ran on a device while its code was changed",
+        &["device"],
+    )?;
+    for (place, change) in &snapshot.code_changes_total() {
+        changes.with_label_values(&[place.to_string()]).inc_by(change.count);
+        standstill.with_label_values(&[place.to_string()]).inc_by(change.standstill_ns);
+    }
     let clock = snapshot.clock;
     page.gauge("ringfleet_node_clock_offset_ms", "This node's wall clock minus the leader's", &[])?
         .with_label_values::<&str>(&[])
@@ -250,4 +264,29 @@ where
         in_flight.with_label_values(&[place]).set(gauge(count));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use ringfleet_gpu::CodeChanges;
+
+    use super::*;
+
+    #[test]
+    fn changes_of_code_go_on_counting_in_the_next_incarnation() {
+        let changes = |count, standstill_ns| CodeChanges { count, standstill_ns };
+        let before = [(0, changes(2, 3_000_000)), (1, changes(9, 9))].into();
+        let mut snapshot = Snapshot { code_changes: before, ..Snapshot::default() };
+        snapshot.bury_changes();
+        snapshot.code_changes = [(0, changes(1, 500)), (2, changes(0, 0))].into();
+        let page = render(&snapshot).expect("a page");
+        for line in [
+            "ringfleet_device_code_changes_total{device=\"0\"} 3",
+            "ringfleet_device_code_changes_total{device=\"2\"} 0",
+            "ringfleet_device_code_standstill_ns_total{device=\"0\"} 3000500",
+        ] {
+            assert!(page.lines().any(|shown| shown == line), "{line}\n{page}");
+        }
+        assert!(!page.contains("code_changes_total{device=\"1\"}"), "it does not run now: {page}");
+    }
 }

@@ -11,6 +11,7 @@ use std::{
 
 use ringfleet_abi::{LostReason, WorkerCounters};
 use ringfleet_env::{Env, Instant};
+use ringfleet_gpu::CodeChanges;
 use ringfleet_proto::Ledger;
 
 use crate::devices::DeviceHealth;
@@ -54,6 +55,8 @@ pub struct Snapshot {
     pub faults: BTreeMap<u32, u64>,
     /// Actors resident now, by the name of their set.
     pub actors_by_set: BTreeMap<String, u64>,
+    /// Changes of the code of each device that runs since its start, by its place in the configuration.
+    pub code_changes: BTreeMap<usize, CodeChanges>,
     /// What the incarnations before this one counted.
     pub past: Past,
     /// Workers that do not come back from a round, by the device's place in the configuration and by worker.
@@ -73,6 +76,8 @@ pub struct Past {
     pub ledger: Ledger,
     /// The workers' counters, by the device's place in the configuration.
     pub devices: Vec<Vec<WorkerCounters>>,
+    /// Changes of code, as well.
+    pub code_changes: BTreeMap<usize, CodeChanges>,
 }
 
 impl Past {
@@ -112,6 +117,23 @@ impl Past {
 }
 
 impl Snapshot {
+    /// What this incarnation's devices changed of their code is of the past now.
+    pub fn bury_changes(&mut self) {
+        for (place, ended) in std::mem::take(&mut self.code_changes) {
+            self.past.code_changes.entry(place).or_default().add(&ended);
+        }
+    }
+
+    /// Changes of the code of each device that runs in all incarnations, by its place in the configuration.
+    #[must_use]
+    pub fn code_changes_total(&self) -> BTreeMap<usize, CodeChanges> {
+        let mut total = self.code_changes.clone();
+        for (place, total) in &mut total {
+            total.add(&self.past.code_changes.get(place).copied().unwrap_or_default());
+        }
+        total
+    }
+
     /// The agent's counters of all incarnations.
     #[must_use]
     pub fn ledger_total(&self) -> Ledger {

@@ -37,6 +37,23 @@ use ringfleet_abi::{Control, Envelope, SetId, Status, WorkerCounters, WorkerInde
 #[error("the device's control queue is full")]
 pub struct Full;
 
+/// How often a device changed the code that runs its actors, see [`Device::code_changes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CodeChanges {
+    /// How often.
+    pub count: u64,
+    /// How long nothing ran for it, in sum.
+    pub standstill_ns: u64,
+}
+
+impl CodeChanges {
+    /// Adds those of another device, or of an earlier start.
+    pub fn add(&mut self, other: &Self) {
+        self.count += other.count;
+        self.standstill_ns += other.standstill_ns;
+    }
+}
+
 /// A device, as its driver sees it. One thread drives it; no method waits.
 pub trait Device: Send {
     /// Hands envelopes to the workers that own their shards and returns how many were taken: a prefix. A marker counts
@@ -82,6 +99,12 @@ pub trait Device: Send {
     /// Actors resident now, by set; empty for a device that does not count them by set.
     fn actors_by_set(&self) -> BTreeMap<SetId, u64> {
         BTreeMap::new()
+    }
+
+    /// How often the code that runs the actors was changed while they ran, and for how long they stood still for it, since the device started.
+    /// Nothing changes where types are part of the program.
+    fn code_changes(&self) -> CodeChanges {
+        CodeChanges::default()
     }
 
     /// Looks whether every worker that has something to do comes back from its rounds; what it finds comes as

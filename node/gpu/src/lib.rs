@@ -52,4 +52,4 @@ mod worker;
 
 pub use config::{ConfigError, CpuDeviceConfig};
 pub use cpu::{CpuDevice, StartError, SteppedDevice};
-pub use device::{Device, Full};
+pub use device::{CodeChanges, Device, Full};

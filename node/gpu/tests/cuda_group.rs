@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -307,6 +308,12 @@ fn every_message_comes_in_the_order_of_its_pair(fabric: GroupFabric) {
         (total.egress_out == asked && total.ingress_done == served + asked).then_some(total)
     });
     assert_eq!((total.in_flight(), total.dead_total()), (0, 0));
+    wait(&mut device, "actors by set", |device| {
+        (device.actors_by_set() == BTreeMap::from([(SET, u64::from(actors))])).then_some(())
+    });
+    let changes = device.code_changes();
+    println!("code: {changes:?}");
+    assert!(changes.count >= 2 && changes.standstill_ns > 0, "each of them took the players in while it ran");
     submit(&mut device, Control::Stop);
     await_statuses(&mut device, "the end", 1, |status| *status == Status::Stopped);
 }

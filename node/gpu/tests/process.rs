@@ -148,6 +148,9 @@ fn asks_are_answered_through_the_process_and_every_message_is_accounted_for() {
         (total.ingress_done == 20_100 && total.handled == 20_100).then_some(total)
     });
     assert_eq!((total.in_flight(), total.egress_out, total.dead_total()), (0, 100, 0));
+    wait(&mut device, "actors by set", |device| {
+        (device.actors_by_set() == std::collections::BTreeMap::from([(COUNTERS, 100)])).then_some(())
+    });
     device.submit(Control::Stop).expect("always taken");
     await_status(&mut device, Status::Stopped);
 }

@@ -41,7 +41,7 @@ use std::{
 
 use ringfleet_abi::{Control, DeviceIndex, Envelope, SetId, Status, WorkerCounters, WorkerIndex};
 use ringfleet_env::{Env, Instant, TaskEnd};
-use ringfleet_gpu::Device;
+use ringfleet_gpu::{CodeChanges, Device};
 use tokio::sync::{Notify, oneshot};
 
 pub use self::work::Next;
@@ -89,6 +89,7 @@ struct Shared {
     from_device: Mutex<FromDevice>,
     counters: Mutex<Vec<WorkerCounters>>,
     actors: Mutex<BTreeMap<SetId, u64>>,
+    changes: Mutex<CodeChanges>,
     /// Set by the agent with every hand-over, so that a pump about to sleep looks again.
     work_waits: AtomicBool,
     /// Wakes the pump.
@@ -146,6 +147,7 @@ impl Pump {
             from_device: Mutex::default(),
             counters: Mutex::new(vec![WorkerCounters::default(); usize::from(workers)]),
             actors: Mutex::default(),
+            changes: Mutex::default(),
             work_waits: AtomicBool::new(false),
             pump: Mutex::default(),
             agent,
@@ -239,6 +241,14 @@ impl Pump {
         match &self.runs {
             Runs::InTurns(pumping) => pumping.actors_by_set(),
             Runs::AsThread(_) => lock(&self.shared.actors).clone(),
+        }
+    }
+
+    /// Changes of the device's code since it started.
+    pub fn code_changes(&self) -> CodeChanges {
+        match &self.runs {
+            Runs::InTurns(pumping) => pumping.code_changes(),
+            Runs::AsThread(_) => *lock(&self.shared.changes),
         }
     }
 

@@ -10,7 +10,7 @@ use std::{
 
 use ringfleet_abi::{Control, DeviceIndex, Envelope, SetId, Status, WorkerCounters, WorkerIndex};
 use ringfleet_env::{Env, Instant, thread_waker};
-use ringfleet_gpu::Device;
+use ringfleet_gpu::{CodeChanges, Device};
 use tokio::sync::oneshot;
 
 use super::{DeviceEvent, EGRESS_BACKLOG_MAX, EVENTS_MAX, STOP_LIMIT, Shared, lock};
@@ -314,7 +314,13 @@ impl Pumping {
         self.device.actors_by_set()
     }
 
+    /// Changes of the device's code since it started.
+    pub(super) fn code_changes(&self) -> CodeChanges {
+        self.device.code_changes()
+    }
+
     fn refresh_counters(&self) {
+        *lock(&self.shared.changes) = self.code_changes();
         *lock(&self.shared.counters) = self.counters();
         *lock(&self.shared.actors) = self.actors_by_set();
     }

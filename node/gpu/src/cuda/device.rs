@@ -6,11 +6,11 @@
 //! * The lease and wall time are told in the kernel's own time (`super::lease`).
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-use ringfleet_abi::{Control, Envelope, LAYOUT_HASH, Status, WorkerCounters, WorkerIndex};
+use ringfleet_abi::{Control, Envelope, LAYOUT_HASH, SetId, Status, WorkerCounters, WorkerIndex};
 use ringfleet_env::Clock;
 use ringfleet_kernels::geometry::COUNTERS_STRIDE;
 use ringfleet_kernels::{DeviceType, Geometry};
@@ -21,7 +21,7 @@ use super::error::CudaError;
 use super::lease::Lease;
 use super::memory_map::Capacity;
 use super::port::{self, EgressPort, IngressPort};
-use crate::device::{Device, Full};
+use crate::device::{CodeChanges, Device, Full};
 
 /// How old copied counters may be before they are copied again.
 const COUNTERS_AGE_NS: u64 = 1_000_000;
@@ -191,5 +191,14 @@ impl Device for CudaDevice {
 
     fn workers(&self) -> u16 {
         self.engine.workers()
+    }
+
+    fn actors_by_set(&self) -> BTreeMap<SetId, u64> {
+        // A context that is gone has no actors.
+        self.engine.actors_by_set().unwrap_or_default()
+    }
+
+    fn code_changes(&self) -> CodeChanges {
+        self.engine.changes
     }
 }

@@ -1,11 +1,12 @@
 //! A running kernel with its tables, whoever is at the other end of its rings: the same process ([`super::CudaDevice`]) or an agent
 //! ([`super::served`]).
 
+use std::collections::BTreeMap;
 use std::mem::offset_of;
 use std::path::Path;
 use std::sync::Arc;
 
-use ringfleet_abi::{Control, Status};
+use ringfleet_abi::{Control, SetId, Status};
 use ringfleet_env::Clock;
 use ringfleet_kernels::device_type::RECORD_UNIT_BYTES;
 use ringfleet_kernels::layout::{DevicePage, SetEntry, ShardEntry};
@@ -18,7 +19,7 @@ use super::kernel::Resident;
 use super::memory_map::Capacity;
 use super::port;
 use super::tables::{TableWrite, Tables};
-use crate::device::Full;
+use crate::device::{CodeChanges, Full};
 use crate::process::shared::SharedMap;
 
 /// How long the kernel may take to start and to stop.
@@ -36,6 +37,8 @@ pub(crate) struct CudaEngine {
     pub(crate) resident: Resident,
     pub(crate) tables: Tables,
     code: Code,
+    /// How often its code was changed while it ran.
+    pub(crate) changes: CodeChanges,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -69,7 +72,7 @@ impl CudaEngine {
         let mut tables = Tables::new(geometry.workers as u16, records, capacity.sets, capacity.shards, units);
         let code = Code::new(types, loaded, cache.to_owned());
         tables.load(code.loaded());
-        let mut engine = Self { tables, code, clock, resident };
+        let mut engine = Self { tables, code, changes: CodeChanges::default(), clock, resident };
         engine.announce()?;
         engine.resident.launch()?;
         engine.await_kernel("start", |engine| port::device_ns(&engine.resident.memory) != 0)?;
@@ -145,11 +148,14 @@ impl CudaEngine {
         // Neither stop nor an end, and no lease before the router has read the host's word anew (C2).
         self.resident.memory.device_page.write(offset_of!(DevicePage, stop), &[0_u32; 4], &self.resident.copy)?;
         self.resident.launch()?;
+        let paused_ns = self.clock.monotonic_ns().saturating_sub(began_ns);
+        // Also where the new code did not load: the old one stood still for it.
+        self.changes.count += 1;
+        self.changes.standstill_ns += paused_ns;
         if let Err(error) = replaced {
             return Ok(Some(Err(error)));
         }
         let micros = |ns: u64| ns / 1000;
-        let paused_ns = self.clock.monotonic_ns().saturating_sub(began_ns);
         Ok(Some(Ok(format!(
             "the kernel runs {} now; it stood still for {} us, {} of them until its workers had ended",
             self.code.names().join(", "),
@@ -181,6 +187,9 @@ impl CudaEngine {
                 TableWrite::Shards(index, entries) => {
                     memory.shards.write(index as usize * size_of::<ShardEntry>(), &entries, copy)?;
                 }
+                TableWrite::NoActors(first, count) => {
+                    memory.live.write(first as usize * 4, &vec![0_u32; count as usize], copy)?;
+                }
                 TableWrite::Routes(table, routes) => {
                     memory.routes.write(table as usize * routes.len() * 2, &routes, copy)?;
                 }
@@ -189,6 +198,14 @@ impl CudaEngine {
         }
         port::set_tables_version(memory, version);
         Ok(())
+    }
+
+    /// Actors that are active now, by set.
+    pub(crate) fn actors_by_set(&self) -> Result<BTreeMap<SetId, u64>, CudaError> {
+        let (live, copy) = (&self.resident.memory.live, &self.resident.copy);
+        let mut counts = vec![0_u32; live.bytes() / 4];
+        live.read(0, &mut counts, copy)?;
+        Ok(self.tables.actors_by_set(&counts))
     }
 
     /// The next thing that the workers have carried out.

@@ -61,6 +61,8 @@ pub struct MemoryMap {
     pub sets: DeviceMemory,
     /// [`ShardEntry`] by route index.
     pub shards: DeviceMemory,
+    /// Active actors of each shard, u32 by route index.
+    pub live: DeviceMemory,
     /// Two route tables of u16.
     pub routes: DeviceMemory,
     /// tag | set << 32.
@@ -147,6 +149,7 @@ impl MemoryMap {
         let arena = shareable(usize::try_from(capacity.arena_bytes).unwrap_or(usize::MAX))?;
         let sets = device(capacity.sets as usize * size_of::<SetEntry>())?;
         let shards = device(capacity.shards as usize * size_of::<ShardEntry>())?;
+        let live = device(capacity.shards as usize * 4)?;
         let routes = device(2 * capacity.shards as usize * 2)?;
         let tags = device(tag_slots * 8)?;
         let counters = device(workers * COUNTERS_STRIDE as usize)?;
@@ -176,6 +179,7 @@ impl MemoryMap {
             host_dest: host_dest.address(),
             sets: sets.address(),
             shards: shards.address(),
+            live: live.address(),
             routes: routes.address(),
             tags: tags.address(),
             spill: spill.address(),
@@ -207,6 +211,7 @@ impl MemoryMap {
             peers: Vec::new(),
             sets,
             shards,
+            live,
             routes,
             tags,
             counters,

@@ -156,6 +156,11 @@ impl Engine for GpuEngine {
                 bytemuck::from_bytes(bytemuck::cast_slice(&words[..size_of::<WorkerCounters>() / 8]));
             self.map.write_counters(WorkerIndex(worker as u16), page);
         }
+        match self.engine.actors_by_set() {
+            Ok(actors) => self.map.write_actors(&actors),
+            Err(error) => self.note(Err(error)),
+        }
+        self.map.write_changes(&self.engine.changes);
     }
 
     fn said(&mut self) -> Option<String> {

@@ -11,7 +11,7 @@
 //!
 //! A route commit writes the table that no worker reads: it is refused ([`Full`]) until the commit before has been flushed.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringfleet_abi::control::{TARGET_EGRESS, TARGET_NONE, TYPE_NONE};
 use ringfleet_abi::{
@@ -34,6 +34,8 @@ pub(crate) enum TableWrite {
     Set(u16, SetEntry),
     /// Shard entries from this index on.
     Shards(u32, Vec<ShardEntry>),
+    /// So many shards from this index on have no active actors.
+    NoActors(u32, u32),
     /// A route table.
     Routes(u32, Vec<u16>),
     /// The table of tags.
@@ -95,6 +97,8 @@ pub(crate) struct Tables {
     version: u32,
     changed: bool,
     writes: Vec<TableWrite>,
+    /// Shards whose residences begin with the next version.
+    begun: Vec<u32>,
     waiting: VecDeque<(u32, Outcome)>,
     /// A route commit that is under way: its number, and the version that carries it.
     commit: Option<(u64, u32)>,
@@ -123,6 +127,7 @@ impl Tables {
                 TableWrite::Routes(0, vec![TARGET_NONE; shards as usize]),
                 TableWrite::Routes(1, vec![TARGET_NONE; shards as usize]),
             ],
+            begun: Vec::new(),
             waiting: VecDeque::new(),
             commit: None,
             events: VecDeque::new(),
@@ -185,7 +190,24 @@ impl Tables {
         if !std::mem::take(&mut self.changed) {
             return None;
         }
-        Some((std::mem::take(&mut self.writes), self.version))
+        let mut writes = self.no_actors();
+        writes.append(&mut self.writes);
+        Some((writes, self.version))
+    }
+
+    /// What begins is empty; neighbours are written at once.
+    fn no_actors(&mut self) -> Vec<TableWrite> {
+        let mut begun = std::mem::take(&mut self.begun);
+        begun.sort_unstable();
+        let mut runs: Vec<(u32, u32)> = Vec::new();
+        for index in begun {
+            match runs.last_mut() {
+                Some((first, count)) if *first + *count == index => *count += 1,
+                Some((first, count)) if index < *first + *count => {}
+                _ => runs.push((index, 1)),
+            }
+        }
+        runs.into_iter().map(|(first, count)| TableWrite::NoActors(first, count)).collect()
     }
 
     /// The next event, with what the workers say: the version that each has adopted, and the last whose markers it has all had.
@@ -222,6 +244,19 @@ impl Tables {
                 Status::Released { shard, epoch }
             }
         }
+    }
+
+    /// Actors by set, given those of each shard by its index. What shards counted that have gone from here does not count.
+    pub(crate) fn actors_by_set(&self, live: &[u32]) -> BTreeMap<SetId, u64> {
+        let of_set = |set: &HostSet| -> u64 {
+            let here = set.owners.iter().enumerate().filter(|(_, owner)| !matches!(owner, Owner::Free { .. }));
+            here.filter_map(|(shard, _)| live.get(set.route_base as usize + shard)).map(|count| u64::from(*count)).sum()
+        };
+        let known = self.sets.iter().enumerate().filter_map(|(id, set)| Some((SetId(id as u16), set.as_ref()?)));
+        known
+            .filter(|(_, set)| set.owners.iter().any(|owner| !matches!(owner, Owner::Free { .. })))
+            .map(|(id, set)| (id, of_set(set)))
+            .collect()
     }
 
     /// The worker that an envelope from the host goes to.
@@ -368,6 +403,7 @@ impl Tables {
             record_units,
             units: u32::try_from(units).expect("no more than the arena has"),
         };
+        self.begun.push(index);
         self.change(Some(TableWrite::Shards(index, vec![entry])));
         self.waiting.push_back((self.version, Outcome::Assigned { shard, epoch, worker }));
         Ok(())
@@ -503,13 +539,54 @@ mod tests {
         tables.submit(Control::Assign { shard: shard(4), epoch, worker }).expect("room");
         let (writes, version) = tables.take_changes().expect("a change");
         assert!(
-            matches!(&writes[..], [TableWrite::Shards(4, entries)] if entries[0].capacity == 10 && entries[0].worker == 2)
+            matches!(&writes[..], [TableWrite::NoActors(4, 1), TableWrite::Shards(4, entries)] if entries[0].capacity == 10 && entries[0].worker == 2)
         );
         assert_eq!(tables.poll(|_| version - 2, |_| 0), None);
         let only = |worker: WorkerIndex| if worker.0 == 2 { version } else { 0 };
         assert_eq!(tables.poll(only, |_| 0), Some(Status::Assigned { shard: shard(4), epoch, worker }));
         let envelope = Envelope { to_set: SET.0, to_key: 41, ..Envelope::default() };
         assert_eq!(tables.worker_of(&envelope), worker);
+    }
+
+    #[test]
+    fn actors_are_counted_by_set_where_their_shards_are() {
+        let mut tables = tables();
+        let add = Control::AddSet {
+            set: SetId(5),
+            tag: 78,
+            type_index: Some(0),
+            keys: KeySpace::Hashed,
+            shards: 3,
+            actors_per_shard: 2,
+            restart: RestartMode::Stop,
+        };
+        tables.submit(add).expect("room");
+        let live: Vec<u32> = (0..64).map(|index| 1 << index.min(20)).collect();
+        assert_eq!(tables.actors_by_set(&live), BTreeMap::new());
+        let (epoch, worker) = (Epoch(1), WorkerIndex(1));
+        for index in [4, 2, 3, 7] {
+            tables.submit(Control::Assign { shard: shard(index), epoch, worker }).expect("room");
+        }
+        let other = ShardId::new(SetId(5), ShardIndex(1));
+        tables.submit(Control::Assign { shard: other, epoch, worker }).expect("room");
+        let (writes, _) = tables.take_changes().expect("a change");
+        let begun: Vec<_> = writes
+            .iter()
+            .filter_map(
+                |write| if let TableWrite::NoActors(first, count) = write { Some((*first, *count)) } else { None },
+            )
+            .collect();
+        assert_eq!(begun, [(2, 3), (7, 1), (11, 1)], "the counts of a residence begin at 0");
+        let of = |tables: &Tables| {
+            tables.actors_by_set(&live).into_iter().map(|(set, count)| (set.0, count)).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&tables), [(3, 4 + 8 + 16 + 128), (5, 1 << 11)]);
+        // One that leaves counts until it is gone.
+        tables.submit(Control::Release { shard: other, epoch }).expect("room");
+        assert_eq!(of(&tables).len(), 2);
+        while tables.poll(|_| u32::MAX >> 2, |_| 0).is_some() {}
+        assert_eq!(of(&tables), [(3, 4 + 8 + 16 + 128)]);
+        assert_eq!(tables.take_changes().map(|(writes, _)| writes.len()), Some(1), "told once");
     }
 
     #[test]

@@ -8,11 +8,11 @@
 //!   be is given up like one that has ended.
 //! * **End.** A process that has ended is told as [`Status::WorkerLost`], once, and takes nothing more.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringfleet_abi::{Control, Envelope, LAYOUT_HASH, Status, StatusWord, WorkerCounters, WorkerIndex};
+use ringfleet_abi::{Control, Envelope, LAYOUT_HASH, SetId, Status, StatusWord, WorkerCounters, WorkerIndex};
 use ringfleet_actor::TypeDescriptor;
 use ringfleet_env::Clock;
 
@@ -27,7 +27,7 @@ use super::shared::SharedMap;
 use crate::config::CpuDeviceConfig;
 use crate::cuda::lease::Lease;
 use crate::cuda::port::{self, EgressPort, IngressPort};
-use crate::device::{Device, Full};
+use crate::device::{CodeChanges, Device, Full};
 
 /// How long a device of threads may take until it is ready.
 pub const CPU_LIMIT: Duration = Duration::from_secs(10);
@@ -380,6 +380,15 @@ impl Device for ProcessDevice {
 
     fn workers(&self) -> u16 {
         self.map.shape().workers
+    }
+
+    fn actors_by_set(&self) -> BTreeMap<SetId, u64> {
+        self.map.ask_counters();
+        if self.is_distrusted() { BTreeMap::new() } else { self.map.read_actors() }
+    }
+
+    fn code_changes(&self) -> CodeChanges {
+        self.map.read_changes()
     }
 }
 

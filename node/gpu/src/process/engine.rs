@@ -238,6 +238,7 @@ impl Engine for CpuEngine {
             let worker = WorkerIndex(worker);
             self.map.write_counters(worker, &self.device.counters(worker));
         }
+        self.map.write_actors(&self.device.actors_by_set());
     }
 
     fn fault(&mut self) -> Option<String> {

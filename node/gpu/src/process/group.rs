@@ -36,7 +36,7 @@ use super::child::{Launch, LaunchError};
 use super::device::{GpuConfig, ProcessDevice, Wanted, begin_member};
 use super::hub::Hub;
 use super::routing::{Residence, Routing};
-use crate::device::{Device, Full};
+use crate::device::{CodeChanges, Device, Full};
 
 /// The most GPUs of a group.
 pub const GROUP_MAX: usize = ringfleet_kernels::geometry::DEVICES_MAX as usize;
@@ -386,6 +386,12 @@ impl<M: Member> Device for GroupDevice<M> {
         for (set, actors) in self.members.iter().flat_map(Device::actors_by_set) {
             *all.entry(set).or_default() += actors;
         }
+        all
+    }
+
+    fn code_changes(&self) -> CodeChanges {
+        let mut all = CodeChanges::default();
+        self.members.iter().for_each(|member| all.add(&member.code_changes()));
         all
     }
 

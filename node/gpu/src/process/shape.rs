@@ -1,7 +1,7 @@
 //! What lies where in the memory that an agent and a device process share.
 //!
 //! ```text
-//!   header | host page | control ring | status ring | counters | dest words | ingress ring | egress rings
+//!   header | host page | control ring | status ring | counters | actors | dest words | ingress ring | egress rings
 //! ```
 //! Every part begins on a page of its own. The sizes are chosen by the agent and told in the handshake; the file is sealed, so a part
 //! that was there once stays there.
@@ -18,6 +18,9 @@ use crate::config::CpuDeviceConfig;
 const PAGE_BYTES: usize = 4096;
 /// Bytes of a slot.
 const SLOT_BYTES: usize = 64;
+
+/// Sets whose actors are counted, at most; those beyond are not.
+pub(crate) const SETS_COUNTED: usize = 512;
 
 /// The sizes that decide where the parts are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +55,7 @@ pub(crate) struct Parts {
     pub(crate) control: Part,
     pub(crate) status: Part,
     pub(crate) counters: Part,
+    pub(crate) actors: Part,
     pub(crate) dest: Part,
     pub(crate) ingress: Part,
     pub(crate) egress: Part,
@@ -118,10 +122,11 @@ impl Shape {
         let control = next(256 + slots(self.control_slots));
         let status = next(256 + slots(self.status_slots));
         let counters = next(workers * COUNTERS_STRIDE as usize);
+        let actors = next(SETS_COUNTED * 8);
         let dest = next(self.host_ingress_slots as usize * 4);
         let ingress = next(slots(self.host_ingress_slots));
         let egress = next(workers * slots(self.egress_slots));
-        Parts { header, page, control, status, counters, dest, ingress, egress, bytes: end }
+        Parts { header, page, control, status, counters, actors, dest, ingress, egress, bytes: end }
     }
 }
 
@@ -141,7 +146,7 @@ mod tests {
     #[test]
     fn parts_follow_each_other_on_pages_of_their_own() {
         let p = SHAPE.parts();
-        let all = [p.header, p.page, p.control, p.status, p.counters, p.dest, p.ingress, p.egress];
+        let all = [p.header, p.page, p.control, p.status, p.counters, p.actors, p.dest, p.ingress, p.egress];
         for pair in all.windows(2) {
             assert!(pair[1].at >= pair[0].at + pair[0].bytes && pair[1].at.is_multiple_of(PAGE_BYTES));
         }

@@ -2,19 +2,21 @@
 //! both.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::io;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use ringfleet_abi::{WorkerCounters, WorkerIndex};
+use ringfleet_abi::{SetId, WorkerCounters, WorkerIndex};
 use ringfleet_kernels::geometry::COUNTERS_STRIDE;
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::rings::Ring;
-use super::shape::{Part, Parts, Shape};
+use super::shape::{Part, Parts, SETS_COUNTED, Shape};
+use crate::device::CodeChanges;
 use crate::host_memory::{HostMemory, HostPart};
 
 /// The seals: no smaller (or a read could fault), no larger, no other seals.
@@ -28,8 +30,16 @@ struct Header {
     _agent: [u32; 31],
     /// Device process: the last wish that the counters answer.
     counters_served: AtomicU32,
-    _device: [u32; 31],
+    _word: u32,
+    /// Device process: how often it changed its code, and for how long it stood still for that.
+    changes: AtomicU64,
+    standstill_ns: AtomicU64,
+    _device: [u32; 26],
 }
+
+/// An entry of the table of actors: a set, of which there is no number 0, above so many bits of count.
+const ACTORS_BITS: u32 = 48;
+const _: () = assert!(size_of::<Header>() == 256);
 
 /// The mapping, in either process.
 #[derive(Debug)]
@@ -188,6 +198,51 @@ impl SharedMap {
     }
 }
 
+impl SharedMap {
+    fn header64(&self, offset: usize) -> &AtomicU64 {
+        // SAFETY: as in `word`, for u64 fields.
+        unsafe { AtomicU64::from_ptr(self.part(self.parts.header).at::<u64>(offset / 8)) }
+    }
+
+    fn actors(&self, at: usize) -> &AtomicU64 {
+        // SAFETY: within the part (asserted by `at`) and aligned; both sides only use atomic accesses of this size.
+        unsafe { AtomicU64::from_ptr(self.part(self.parts.actors).at::<u64>(at)) }
+    }
+
+    /// Device process: actors that are active, by set. Each entry is one word, so none is ever seen half.
+    pub(crate) fn write_actors(&self, actors: &BTreeMap<SetId, u64>) {
+        let most = (1 << ACTORS_BITS) - 1;
+        let entry = |(set, count): (&SetId, &u64)| u64::from(set.0) << ACTORS_BITS | (*count).min(most);
+        let entries = actors.iter().filter(|(set, _)| set.0 != 0).map(entry).chain(std::iter::repeat(0));
+        for (at, entry) in entries.take(SETS_COUNTED).enumerate() {
+            self.actors(at).store(entry, Ordering::Relaxed);
+        }
+    }
+
+    /// Agent: the last copy of it.
+    #[must_use]
+    pub fn read_actors(&self) -> BTreeMap<SetId, u64> {
+        let entries =
+            (0..SETS_COUNTED).map(|at| self.actors(at).load(Ordering::Relaxed)).take_while(|entry| *entry != 0);
+        entries.map(|entry| (SetId((entry >> ACTORS_BITS) as u16), entry & ((1 << ACTORS_BITS) - 1))).collect()
+    }
+
+    /// Device process: changes of its code.
+    pub(crate) fn write_changes(&self, changes: &CodeChanges) {
+        self.header64(offset_of!(Header, changes)).store(changes.count, Ordering::Relaxed);
+        self.header64(offset_of!(Header, standstill_ns)).store(changes.standstill_ns, Ordering::Relaxed);
+    }
+
+    /// Agent: the last copy of them.
+    #[must_use]
+    pub fn read_changes(&self) -> CodeChanges {
+        CodeChanges {
+            count: self.header64(offset_of!(Header, changes)).load(Ordering::Relaxed),
+            standstill_ns: self.header64(offset_of!(Header, standstill_ns)).load(Ordering::Relaxed),
+        }
+    }
+}
+
 const _: () = assert!(size_of::<WorkerCounters>() <= COUNTERS_STRIDE as usize);
 
 // SAFETY: the mapping lives as long as `self`; the parts have the sizes of the shape and do not overlap.
@@ -241,6 +296,17 @@ pub(crate) mod tests {
         theirs.write_counters(WorkerIndex(1), &counters);
         theirs.counters_answer(wish);
         assert_eq!((ours.read_counters(WorkerIndex(1)), theirs.counters_wish()), (counters, None));
+        let actors = |counts: &[(u16, u64)]| counts.iter().map(|(set, count)| (SetId(*set), *count)).collect();
+        for counts in [&[][..], &[(1, 0), (7, 1 << 40), (65535, 3)], &[(7, 5)]] {
+            theirs.write_actors(&actors(counts));
+            assert_eq!(ours.read_actors(), actors(counts));
+        }
+        let many: BTreeMap<_, _> = (1..=600).map(|set| (SetId(set), u64::from(set))).collect();
+        theirs.write_actors(&many);
+        assert_eq!(ours.read_actors().len(), SETS_COUNTED, "no more than there is room for");
+        let changes = CodeChanges { count: 3, standstill_ns: 1 << 40 };
+        theirs.write_changes(&changes);
+        assert_eq!((ours.read_changes(), ours.read_counters(WorkerIndex(1))), (changes, counters));
     }
 
     #[test]
