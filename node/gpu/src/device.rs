@@ -76,7 +76,8 @@ pub trait Device: Send {
         false
     }
 
-    /// Queues a control. Controls are carried out in the order submitted.
+    /// Queues a control. Controls are carried out in the order submitted, but for assignments of shards whose type's code is still being made:
+    /// what follows them goes on, and `Assigned` says when they have been carried out. A route commit that leads to such a shard waits.
     ///
     /// # Errors
     /// [`Full`] if the queue has no room.

@@ -108,23 +108,24 @@ fn deploy_of(
     let tag = tag(types, name);
     let add = Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart };
     let began = Instant::now();
-    while device.submit(add).is_err() {
-        // Its code is being compiled.
-        assert!(began.elapsed() < Duration::from_secs(60), "no room for the set");
-        assert_eq!(device.poll_status(), None, "nothing else is under way");
-        meanwhile(device);
-    }
+    device.submit(add).expect("taken at once, also while its code is compiled");
     for index in 0..shards {
         let (shard, worker) = (ShardId::new(set, ShardIndex(index)), WorkerIndex(index % device.workers()));
         device.submit(Control::Assign { shard, epoch: Epoch(1), worker }).expect("room");
         device.submit(Control::Route { shard, target: RouteTarget::Worker(worker) }).expect("room");
     }
     let version = u64::from(set.0);
-    device.submit(Control::RouteCommit { version }).expect("no commit is under way");
-    for _ in 0..shards {
-        await_status(device, |status| matches!(status, Status::Assigned { .. }));
+    let (mut assigned, mut committed, mut flushed) = (0, false, false);
+    while !flushed || assigned < shards {
+        // It leads to shards whose code is being compiled.
+        committed = committed || device.submit(Control::RouteCommit { version }).is_ok();
+        match device.poll_status() {
+            Some(Status::Assigned { .. }) => assigned += 1,
+            Some(status) => flushed |= status == Status::RouteFlushed { version },
+            None => meanwhile(device),
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "{assigned} of {shards} shards, flushed: {flushed}");
     }
-    await_status(device, |status| *status == Status::RouteFlushed { version });
 }
 
 fn message(number: u32, set: SetId, key: u64, kind: u16, flags: Flags, body: &[u8]) -> Envelope {

@@ -4,7 +4,8 @@
 //! types handled little more than half of the messages of one with the only type that was in use. So a kernel has the types of the sets that
 //! are deployed, and no others. When a set of another type comes, the code of all types that are in use then is compiled on a thread
 //! while the old kernel runs, and the kernels change places between two batches ([`super::engine::CudaEngine::poll_code`]). Until
-//! then the set is not added.
+//! then its shards are not assigned. Sets that come together are made together; if that fails, each is made with what runs alone, so
+//! that one whose code cannot be made takes no other with it.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -50,6 +51,8 @@ pub(crate) struct Code {
     types: Vec<DeviceType>,
     loaded: Vec<u16>,
     broken: BTreeSet<u16>,
+    /// Those that are made alone, because making them with others has failed.
+    alone: BTreeSet<u16>,
     making: Option<Making>,
     cache: PathBuf,
 }
@@ -61,6 +64,7 @@ impl Code {
             types: types.to_vec(),
             loaded: (0..loaded as u16).collect(),
             broken: BTreeSet::new(),
+            alone: BTreeSet::new(),
             making: None,
             cache,
         }
@@ -71,8 +75,15 @@ impl Code {
         &self.loaded
     }
 
-    /// Whether a type is there; if it is not and could be, it is begun to be made, beside those that are in use.
-    pub(crate) fn want(&mut self, ty: u16, in_use: BTreeSet<u16>, gpu: &Arc<Gpu>, geometry: &Geometry) -> State {
+    /// Whether a type is there; if it is not and could be, it is begun to be made, beside those that run and others that are in use.
+    pub(crate) fn want(
+        &mut self,
+        ty: u16,
+        in_use: &BTreeSet<u16>,
+        running: &BTreeSet<u16>,
+        gpu: &Arc<Gpu>,
+        geometry: &Geometry,
+    ) -> State {
         if self.broken.contains(&ty) || usize::from(ty) >= self.types.len() {
             return State::Broken;
         }
@@ -80,9 +91,7 @@ impl Code {
             return State::Loaded;
         }
         if self.making.is_none() {
-            let mut types = in_use;
-            types.insert(ty);
-            let types: Vec<u16> = types.into_iter().collect();
+            let types = self.together(ty, in_use, running);
             let code: Vec<DeviceType> = types.iter().map(|ty| self.types[usize::from(*ty)].clone()).collect();
             let (gpu, geometry, cache) = (gpu.clone(), *geometry, self.cache.clone());
             let make = move || {
@@ -94,37 +103,74 @@ impl Code {
         State::Coming
     }
 
-    /// Code that is ready; `None` while there is none. Types whose code cannot be made are told once, by the error.
-    pub(crate) fn take(&mut self) -> Option<Result<Made, CudaError>> {
+    /// What is made with a type.
+    fn together(&self, ty: u16, in_use: &BTreeSet<u16>, running: &BTreeSet<u16>) -> Vec<u16> {
+        let mut types = running.clone();
+        types.insert(ty);
+        if !self.alone.contains(&ty) {
+            types.extend(in_use.iter().filter(|other| !self.alone.contains(other) && !self.broken.contains(other)));
+        }
+        types.into_iter().collect()
+    }
+
+    /// Code that is ready; `None` while there is none. An error comes with the types of which there will be no code: none of them if each
+    /// is still to be made alone.
+    pub(crate) fn take(&mut self) -> Option<Result<Made, (CudaError, Vec<u16>)>> {
         if !self.making.as_ref()?.thread.is_finished() {
             return None;
         }
         let Making { types, thread } = self.making.take()?;
         match thread.join() {
             Ok(Ok(cubin)) => Some(Ok(Made { types, cubin })),
-            Ok(Err(error)) => {
-                self.set_broken(&types);
-                Some(Err(error))
-            }
+            Ok(Err(error)) => Some(Err((error, self.fail(&types)))),
             Err(_) => {
-                self.set_broken(&types);
-                Some(Err(CudaError::Compile { log: "the thread that compiles has panicked".into() }))
+                let error = CudaError::Compile { log: "the thread that compiles has panicked".into() };
+                Some(Err((error, self.fail(&types))))
             }
         }
     }
 
-    /// There will be no code of those of these types that the kernel does not have.
-    pub(crate) fn set_broken(&mut self, types: &[u16]) {
-        self.broken.extend(types.iter().filter(|ty| !self.loaded.contains(ty)));
+    /// There is no code of these types together. One that the kernel does not have is given up; several are tried one by one. Gives what is
+    /// given up.
+    pub(crate) fn fail(&mut self, types: &[u16]) -> Vec<u16> {
+        let new: Vec<u16> = types.iter().copied().filter(|ty| !self.loaded.contains(ty)).collect();
+        if let [one] = new[..] {
+            self.alone.remove(&one);
+            self.broken.insert(one);
+            return new;
+        }
+        self.alone.extend(new);
+        Vec::new()
     }
 
     /// The kernel has these types now.
     pub(crate) fn set_loaded(&mut self, types: Vec<u16>) {
+        self.alone.retain(|ty| !types.contains(ty));
         self.loaded = types;
     }
 
     /// Their names.
     pub(crate) fn names(&self) -> Vec<&str> {
         self.loaded.iter().map(|ty| self.types[usize::from(*ty)].name.as_str()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_type_whose_code_cannot_be_made_takes_no_other_with_it() {
+        let mut code = Code::new(&ringfleet_kernels::shipped(), 1, PathBuf::new());
+        let (running, in_use) = (BTreeSet::from([0]), BTreeSet::from([0, 1, 2]));
+        assert_eq!(code.together(1, &in_use, &running), [0, 1, 2], "what comes together is made together");
+        assert!(code.fail(&[0, 1, 2]).is_empty());
+        assert_eq!(code.together(1, &in_use, &running), [0, 1]);
+        assert_eq!(code.together(2, &in_use, &running), [0, 2]);
+        assert_eq!(code.fail(&[0, 1]), [1]);
+        assert!(code.broken.contains(&1) && !code.broken.contains(&2));
+        code.set_loaded(vec![0, 2]);
+        assert_eq!(code.together(3, &BTreeSet::from([0, 1, 2, 3]), &BTreeSet::from([0, 2])), [0, 2, 3]);
+        assert!(code.alone.is_empty());
     }
 }

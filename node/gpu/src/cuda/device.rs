@@ -63,8 +63,8 @@ impl CudaDevice {
         Self::start_with(gpu, geometry, types, types.len(), capacity, cache, clock)
     }
 
-    /// As [`CudaDevice::start`], with the code of the first `loaded` types: that of others is compiled when a set of theirs comes, which is
-    /// refused ([`Full`]) until the kernel has it.
+    /// As [`CudaDevice::start`], with the code of the first `loaded` types: that of others is compiled when a set of theirs comes, whose
+    /// shards are assigned when the kernel has it.
     ///
     /// # Errors
     /// Whatever is missing or does not fit.

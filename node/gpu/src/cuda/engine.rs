@@ -93,8 +93,8 @@ impl CudaEngine {
 
     /// Whether the kernel has the code of a type; if not, it is made, and [`CudaEngine::poll_code`] brings it in.
     fn want(&mut self, ty: u16) -> State {
-        let in_use = self.tables.types_in_use();
-        self.code.want(ty, in_use, &self.resident.gpu, &self.resident.geometry)
+        let (in_use, running) = (self.tables.types_in_use(), self.tables.types_running());
+        self.code.want(ty, &in_use, &running, &self.resident.gpu, &self.resident.geometry)
     }
 
     /// Takes a control that changes tables.
@@ -103,11 +103,8 @@ impl CudaEngine {
             Control::AddSet { set, tag, type_index: Some(ty), keys, shards, actors_per_shard, restart }
                 if self.tables.has_place() =>
             {
-                let type_index = match self.want(ty) {
-                    State::Loaded => Some(ty),
-                    State::Coming => return Err(Full),
-                    State::Broken => None,
-                };
+                // What is made meanwhile is waited for by assignments only.
+                let type_index = Some(ty).filter(|ty| self.want(*ty) != State::Broken);
                 Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart }
             }
             other => other,
@@ -123,12 +120,21 @@ impl CudaEngine {
     /// here, and the old kernel goes on.
     pub(crate) fn poll_code(&mut self) -> Result<Option<Result<String, CudaError>>, CudaError> {
         let Made { types, cubin } = match self.code.take() {
-            None => return Ok(None),
-            Some(Err(error)) => return Ok(Some(Err(error))),
+            None => {
+                // Also those that came while others were made.
+                if let Some(ty) = self.tables.wanted() {
+                    self.want(ty);
+                }
+                return Ok(None);
+            }
+            Some(Err((error, broken))) => {
+                self.tables.give_up(&broken);
+                return Ok((!broken.is_empty()).then_some(Err(error)));
+            }
             Some(Ok(made)) => made,
         };
-        if !self.tables.types_in_use().iter().all(|ty| types.contains(ty)) {
-            // A set has come since; whoever wants the type asks again.
+        if !self.tables.types_running().iter().all(|ty| types.contains(ty)) {
+            // A set of a type that was there and not in use has come since: this code has not what runs now. It is made anew.
             return Ok(None);
         }
         let began_ns = self.clock.monotonic_ns();
@@ -142,7 +148,8 @@ impl CudaEngine {
             self.tables.load(&types);
             self.code.set_loaded(types);
         } else {
-            self.code.set_broken(&types);
+            let broken = self.code.fail(&types);
+            self.tables.give_up(&broken);
         }
         self.announce()?;
         // Neither stop nor an end, and no lease before the router has read the host's word anew (C2).

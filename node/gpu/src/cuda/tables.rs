@@ -9,6 +9,11 @@
 //!                                                a route commit: the other route table too, and a marker into every ring
 //! ```
 //!
+//! **Code that is being made.** A set of a type whose code the kernel does not have yet is added at once; only assignments of its shards
+//! wait until it has ([`Tables::load`]), and whatever is not about them goes on. Nothing that follows such an assignment may count on it
+//! before its `Assigned`, with one exception: a route commit that leads to the worker of a shard whose assignment waits is refused
+//! ([`Full`]), so that no worker is sent messages of a shard that it does not have. If the code cannot be made, the assignments fail.
+//!
 //! A route commit writes the table that no worker reads: it is refused ([`Full`]) until the commit before has been flushed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -84,8 +89,12 @@ pub(crate) struct Tables {
     workers: u16,
     /// Records by type, of sets that count no restarts and of those that do.
     types: Vec<[Record; 2]>,
-    /// Where each type is in the code that is loaded; a set of one that is not there is not added before it is.
+    /// Where each type is in the code that is loaded; shards of one that is not there are not assigned before it is.
     loaded: Vec<Option<u16>>,
+    /// Types that are not there and that sets want.
+    wanted: BTreeSet<u16>,
+    /// Assignments that wait for them, in order.
+    coming: VecDeque<(ShardId, Epoch, WorkerIndex)>,
     sets: Vec<Option<HostSet>>,
     known: u32,
     tag_slots: usize,
@@ -112,6 +121,8 @@ impl Tables {
             workers,
             loaded: vec![None; types.len()],
             types,
+            wanted: BTreeSet::new(),
+            coming: VecDeque::new(),
             sets: (0..sets).map(|_| None).collect(),
             known: 0,
             tag_slots: (sets as usize * 2).next_power_of_two(),
@@ -136,7 +147,7 @@ impl Tables {
 
     /// Takes a control that changes tables.
     pub(crate) fn submit(&mut self, control: Control) -> Result<(), Full> {
-        if self.waiting.len() + self.events.len() >= WAITING_MAX {
+        if self.waiting.len() + self.events.len() + self.coming.len() >= WAITING_MAX {
             return Err(Full);
         }
         match control {
@@ -167,7 +178,7 @@ impl Tables {
         self.sets.iter().flatten().filter_map(|set| set.ty).collect()
     }
 
-    /// The code that runs from the next launch on: these types, in this order, all in use among them.
+    /// The code that runs from the next launch on: these types, in this order, [all that run](Tables::types_running) among them.
     pub(crate) fn load(&mut self, types: &[u16]) {
         self.loaded.fill(None);
         for (at, ty) in types.iter().enumerate() {
@@ -183,6 +194,37 @@ impl Tables {
         for write in writes {
             self.change(Some(write));
         }
+        self.wanted.retain(|ty| self.loaded[usize::from(*ty)].is_none());
+        self.try_coming();
+    }
+
+    /// There will be no code of these types: nothing here runs their sets.
+    pub(crate) fn give_up(&mut self, types: &[u16]) {
+        self.wanted.retain(|ty| !types.contains(ty));
+        for set in self.sets.iter_mut().flatten() {
+            set.ty = set.ty.filter(|ty| !types.contains(ty));
+        }
+        self.try_coming();
+    }
+
+    /// Assigns what waited and need not any more; the rest keeps waiting, in its order.
+    fn try_coming(&mut self) {
+        for (shard, epoch, worker) in std::mem::take(&mut self.coming) {
+            // Never refused: there was room for it when it came.
+            let _ = self.assign(shard, epoch, worker);
+        }
+    }
+
+    /// A type whose code is wanted and not there.
+    pub(crate) fn wanted(&self) -> Option<u16> {
+        self.wanted.first().copied()
+    }
+
+    /// Types of sets that are here whose code is loaded.
+    pub(crate) fn types_running(&self) -> BTreeSet<u16> {
+        let mut types = self.types_in_use();
+        types.retain(|ty| self.loaded[usize::from(*ty)].is_some());
+        types
     }
 
     /// Copies to be made, and the version to be announced when they are done; `None` if nothing has changed.
@@ -304,7 +346,7 @@ impl Tables {
             }
             return Ok(());
         }
-        let ty = type_index.filter(|index| self.loaded.get(usize::from(*index)).is_some_and(Option::is_some));
+        let ty = type_index.filter(|index| usize::from(*index) < self.types.len());
         let record = ty.map(|index| self.types[usize::from(index)][usize::from(budget.is_counted())]);
         let capacity = match keys {
             KeySpace::Dense { .. } => u32::try_from(keys.keys_per_shard(shards)).ok(),
@@ -344,6 +386,7 @@ impl Tables {
             owners: vec![Owner::Free { last: Epoch::NONE }; shards as usize],
         });
         self.known += 1;
+        self.wanted.extend(ty.filter(|_| loaded.is_none()));
         let tags = self.tags();
         self.change(Some(TableWrite::Set(set.0, entry)));
         self.change(Some(TableWrite::Tags(tags)));
@@ -352,12 +395,16 @@ impl Tables {
 
     fn remove_set(&mut self, set: SetId) -> Result<(), Full> {
         let Some(known) = self.set(set) else { return Ok(()) };
-        if known.owners.iter().any(|owner| !matches!(owner, Owner::Free { .. })) || self.commit.is_some() {
+        let is_used = known.owners.iter().any(|owner| !matches!(owner, Owner::Free { .. }))
+            || self.coming.iter().any(|(shard, ..)| shard.set == set);
+        if is_used || self.commit.is_some() {
             return if self.commit.is_some() { Err(Full) } else { Ok(()) };
         }
         let (base, shards) = (known.route_base, known.shards);
         self.sets[set.0 as usize] = None;
         self.known -= 1;
+        let in_use = self.types_in_use();
+        self.wanted.retain(|ty| in_use.contains(ty));
         self.indices.give_back(u64::from(base), u64::from(shards));
         self.routes[base as usize..base as usize + shards as usize].fill(TARGET_NONE);
         self.next_routes.retain(|(index, _)| !(base..base + u32::from(shards)).contains(index));
@@ -379,6 +426,15 @@ impl Tables {
         };
         if !possible || self.owned[worker.0 as usize] >= SHARDS_PER_WORKER_MAX {
             self.events.push_back(failed);
+            return Ok(());
+        }
+        if self.set(shard.set).and_then(|set| set.ty).is_some_and(|ty| self.loaded[usize::from(ty)].is_none()) {
+            match self.coming.iter().find(|(coming, ..)| *coming == shard) {
+                None => self.coming.push_back((shard, epoch, worker)),
+                // Said again.
+                Some(coming) if *coming == (shard, epoch, worker) => {}
+                Some(_) => self.events.push_back(failed),
+            }
             return Ok(());
         }
         let Some((units, capacity, record_units, index)) = self
@@ -410,6 +466,12 @@ impl Tables {
     }
 
     fn release(&mut self, shard: ShardId, epoch: Epoch) -> Result<(), Full> {
+        if let Some(at) = self.coming.iter().position(|(coming, of, _)| (*coming, *of) == (shard, epoch)) {
+            // It was never here, and is not to be: both are told, and no such residence begins later (C2).
+            self.coming.remove(at);
+            self.set_owner(shard, Owner::Free { last: epoch });
+            self.events.push_back(Status::AssignFailed { shard, epoch });
+        }
         match (self.owner(shard), self.index_of(shard)) {
             (Some(Owner::Owned { worker, epoch: now, base }), Some(index)) if now == epoch => {
                 self.set_owner(shard, Owner::Leaving { worker, epoch, base });
@@ -428,7 +490,7 @@ impl Tables {
     }
 
     fn commit(&mut self, version: u64) -> Result<(), Full> {
-        if self.commit.is_some() {
+        if self.commit.is_some() || self.leads_to_coming() {
             return Err(Full);
         }
         for (index, target) in std::mem::take(&mut self.next_routes) {
@@ -439,6 +501,17 @@ impl Tables {
         self.writes.push(TableWrite::Routes(self.version & 1, self.routes.clone()));
         self.commit = Some((version, self.version));
         Ok(())
+    }
+
+    /// Whether the next routes lead to a worker that waits for the shard.
+    fn leads_to_coming(&self) -> bool {
+        if self.coming.is_empty() {
+            return false;
+        }
+        let here: BTreeSet<u32> = self.coming.iter().filter_map(|(shard, ..)| self.index_of(*shard)).collect();
+        self.next_routes
+            .iter()
+            .any(|(index, target)| here.contains(index) && *target != TARGET_NONE && *target != TARGET_EGRESS)
     }
 
     fn free(&mut self, shard: ShardId, epoch: Epoch) {
@@ -667,13 +740,109 @@ mod tests {
             })
         };
         assert_eq!(add(&mut tables, 1, 2), Some((0, 7)));
-        assert_eq!(add(&mut tables, 2, 1), Some((TYPE_NONE, 1)), "nothing here runs it");
-        assert_eq!(tables.types_in_use(), BTreeSet::from([2]));
+        assert_eq!(add(&mut tables, 2, 1), Some((TYPE_NONE, 5)), "it is not run yet");
+        assert_eq!(add(&mut tables, 4, 9), Some((TYPE_NONE, 1)), "nothing here runs it, ever");
+        assert_eq!((tables.types_in_use(), tables.types_running()), (BTreeSet::from([1, 2]), BTreeSet::from([2])));
+        assert_eq!(tables.wanted(), Some(1));
         tables.load(&[1, 2]);
+        assert_eq!(tables.wanted(), None);
         let (writes, _) = tables.take_changes().expect("a change");
-        assert!(matches!(&writes[..], [TableWrite::Set(1, entry)] if entry.type_index == 1 && entry.record_units == 7));
+        let sets: Vec<_> = writes
+            .iter()
+            .map(|write| match write {
+                TableWrite::Set(set, entry) => (*set, entry.type_index, entry.record_units),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(sets, [(1, 1, 7), (2, 0, 5)]);
         assert_eq!(add(&mut tables, 3, 1), Some((0, 5)));
         assert_eq!(tables.types_in_use(), BTreeSet::from([1, 2]));
+    }
+
+    /// A set of a type that is loaded and one of a type that is not.
+    fn tables_with_one_to_come() -> (Tables, impl Fn(u16) -> ShardId) {
+        let mut tables = Tables::new(2, vec![RECORDS, RECORDS], 16, 64, 1000);
+        tables.load(&[0]);
+        for (id, ty) in [(3, 0), (5, 1)] {
+            let add = Control::AddSet {
+                set: SetId(id),
+                tag: u32::from(id),
+                type_index: Some(ty),
+                keys: KeySpace::Hashed,
+                shards: 4,
+                actors_per_shard: 2,
+                restart: RestartMode::Stop,
+            };
+            tables.submit(add).expect("taken at once");
+        }
+        (tables, |index| ShardId::new(SetId(5), ShardIndex(index)))
+    }
+
+    fn told(tables: &mut Tables) -> Vec<Status> {
+        let (commit, most) = (tables.version, u32::MAX >> 2);
+        std::iter::from_fn(|| tables.poll(|_| most, |_| commit)).collect()
+    }
+
+    #[test]
+    fn only_assignments_wait_for_code_and_everything_else_goes_on() {
+        let (mut tables, late) = tables_with_one_to_come();
+        let (epoch, worker) = (Epoch(1), WorkerIndex(1));
+        let assign =
+            |tables: &mut Tables, shard| tables.submit(Control::Assign { shard, epoch, worker }).expect("room");
+        for index in [2, 0] {
+            assign(&mut tables, late(index));
+        }
+        assign(&mut tables, late(2));
+        assign(&mut tables, shard(1));
+        // Of another set, and of the same, leading elsewhere.
+        let route = |shard, target| Control::Route { shard, target };
+        tables.submit(route(shard(1), RouteTarget::Worker(worker))).expect("room");
+        tables.submit(route(late(2), RouteTarget::Egress)).expect("room");
+        tables.submit(Control::RouteCommit { version: 1 }).expect("it leads to nobody who waits");
+        let assigned = |shard| Status::Assigned { shard, epoch, worker };
+        assert_eq!(told(&mut tables), [assigned(shard(1)), Status::RouteFlushed { version: 1 }]);
+        // Whoever routes before the answer waits with it.
+        tables.submit(route(late(0), RouteTarget::Worker(worker))).expect("room");
+        assert!(tables.submit(Control::RouteCommit { version: 2 }).is_err());
+        tables.load(&[0, 1]);
+        assert_eq!(told(&mut tables), [assigned(late(2)), assigned(late(0))], "in their order, each once");
+        tables.submit(Control::RouteCommit { version: 2 }).expect("nobody waits");
+        assert_eq!(told(&mut tables), [Status::RouteFlushed { version: 2 }]);
+    }
+
+    #[test]
+    fn a_shard_that_waits_for_code_can_be_released_and_its_set_is_in_use() {
+        let (mut tables, late) = tables_with_one_to_come();
+        let worker = WorkerIndex(0);
+        let assign = |shard, epoch| Control::Assign { shard, epoch: Epoch(epoch), worker };
+        let release = |shard, epoch| Control::Release { shard, epoch: Epoch(epoch) };
+        tables.submit(assign(late(1), 4)).expect("room");
+        tables.submit(Control::RemoveSet { set: SetId(5) }).expect("passed over");
+        tables.submit(assign(late(1), 5)).expect("room");
+        let failed = |epoch| Status::AssignFailed { shard: late(1), epoch: Epoch(epoch) };
+        assert_eq!(told(&mut tables), [failed(5)], "one residence at a time");
+        tables.submit(release(late(1), 4)).expect("room");
+        assert_eq!(told(&mut tables), [failed(4), Status::Released { shard: late(1), epoch: Epoch(4) }]);
+        tables.submit(assign(late(1), 4)).expect("room");
+        assert_eq!(told(&mut tables), [failed(4)], "C2: that residence is over");
+        tables.load(&[0, 1]);
+        assert_eq!(told(&mut tables), []);
+        tables.submit(Control::RemoveSet { set: SetId(5) }).expect("room");
+        assert_eq!(tables.types_in_use(), BTreeSet::from([0]));
+    }
+
+    #[test]
+    fn without_code_the_assignments_fail_and_others_still_wait() {
+        let (mut tables, late) = tables_with_one_to_come();
+        let (epoch, worker) = (Epoch(1), WorkerIndex(1));
+        tables.submit(Control::Assign { shard: late(0), epoch, worker }).expect("room");
+        tables.give_up(&[0]);
+        assert_eq!((told(&mut tables), tables.wanted()), (vec![], Some(1)));
+        tables.give_up(&[1]);
+        assert_eq!(told(&mut tables), [Status::AssignFailed { shard: late(0), epoch }]);
+        tables.submit(Control::Assign { shard: late(1), epoch, worker }).expect("room");
+        assert_eq!(told(&mut tables), [Status::AssignFailed { shard: late(1), epoch }]);
+        assert_eq!(tables.wanted(), None);
     }
 
     #[test]
