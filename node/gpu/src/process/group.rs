@@ -18,13 +18,18 @@
 //!   waits here until all workers of all members have told that n is flushed; so a marker of n + 2, which has n's parity, is never
 //!   written while anybody counts those of n. `RouteFlushed` is told when the last member has told it: by then every worker of every
 //!   member has consumed all that was sent by the old routes, by whichever member.
+//! * **All know a set before anybody runs a shard of it (C3).** An actor of a new set may send to any shard of it, also to one of another
+//!   member, which has to know the set by then. So the first assignment of a shard of a set that was added since the last commit waits
+//!   for a commit of the group's own, of which nobody is told: when all workers of all members have flushed it, they have adopted what came
+//!   before it, the set among it. Routes that were submitted before such an assignment take effect with that commit instead of the
+//!   driver's next one, which then finds them in effect; the driver is told of its own commit only, so it counts on neither earlier.
 //! * **Lease (C2).** Every member obeys its own word, written from the same deadline. The group is unfenced when all are.
 //! * **Loss.** The first member that is lost is told as [`Status::WorkerLost`] with its first worker; the group takes no more envelopes.
 //!   Rings of the others into its memory stay mapped, so its end harms nobody else before they are stopped.
 //!
 //! Deliberately absent: a group that goes on with fewer members. Whoever drives it gives the device up, and forms the next of the rest.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::task::Waker;
 
@@ -102,6 +107,10 @@ pub fn start_group(
 struct Commit {
     version: u64,
     flushed: Vec<bool>,
+    /// The group's own: nobody is told.
+    own: bool,
+    /// Sets that all members know when it is flushed.
+    knows: BTreeSet<SetId>,
 }
 
 /// Several devices that send to each other, as one.
@@ -115,6 +124,12 @@ pub struct GroupDevice<M> {
     held: VecDeque<Control>,
     given: usize,
     commit: Option<Commit>,
+    /// Sets that were added since the last commit: not every worker knows them.
+    fresh: BTreeSet<SetId>,
+    /// The first of those that wait is a commit of the group's own.
+    own_commit: bool,
+    /// The last version of a commit.
+    version: u64,
     /// What the group itself answers.
     events: VecDeque<Status>,
     started: usize,
@@ -144,6 +159,9 @@ impl<M: Member> GroupDevice<M> {
             held: VecDeque::new(),
             given: 0,
             commit: None,
+            fresh: BTreeSet::new(),
+            own_commit: false,
+            version: 0,
             events: VecDeque::new(),
             started: 0,
             stopped: vec![false; count],
@@ -172,18 +190,29 @@ impl<M: Member> GroupDevice<M> {
 
     /// Gives members what waits, as far as they have room and commits are flushed.
     fn give(&mut self) {
-        while let Some(&control) = self.held.front()
-            && self.give_one(control)
-        {
-            self.held.pop_front();
-            self.given = 0;
+        while let Some(&control) = self.held.front() {
+            if self.give_one(control) {
+                self.held.pop_front();
+                self.given = 0;
+            } else if self.held.front() == Some(&control) {
+                return;
+            }
+            // Else something was put before it.
         }
     }
 
     /// Whether everybody whom it concerns has it now.
     fn give_one(&mut self, control: Control) -> bool {
         match control {
+            Control::Assign { shard, .. } if !self.is_known(shard.set) => false,
             Control::Assign { shard, epoch, worker } => self.assign(control, shard, epoch, worker),
+            Control::AddSet { set, .. } => {
+                let added = self.give_to_all(control);
+                if added {
+                    self.fresh.insert(set);
+                }
+                added
+            }
             Control::Release { shard, epoch } => match self.routing.residence(shard) {
                 Some(Residence::At { worker, .. }) => self.give_to(self.place(worker).0, control, control),
                 // As a device answers that does not have it.
@@ -198,12 +227,27 @@ impl<M: Member> GroupDevice<M> {
                 false
             }
             Control::RouteCommit { version } => {
-                let flushed = vec![false; self.members.len()];
-                self.commit.get_or_insert(Commit { version, flushed });
+                if self.commit.is_none() {
+                    let (flushed, own) = (vec![false; self.members.len()], std::mem::take(&mut self.own_commit));
+                    self.commit = Some(Commit { version, flushed, own, knows: std::mem::take(&mut self.fresh) });
+                    self.version = version;
+                }
                 self.give_to_all(control)
             }
             _ => self.give_to_all(control),
         }
+    }
+
+    /// Whether all workers of all members know a set; if not, and nothing is under way after which they do, that is begun.
+    fn is_known(&mut self, set: SetId) -> bool {
+        if self.fresh.contains(&set) {
+            if self.commit.is_none() && !self.own_commit {
+                self.own_commit = true;
+                self.held.push_front(Control::RouteCommit { version: self.version });
+            }
+            return false;
+        }
+        self.commit.as_ref().is_none_or(|commit| !commit.knows.contains(&set))
     }
 
     fn assign(&mut self, control: Control, shard: ShardId, epoch: Epoch, worker: WorkerIndex) -> bool {
@@ -258,7 +302,9 @@ impl<M: Member> GroupDevice<M> {
                 if !commit.flushed.iter().all(|flushed| *flushed) {
                     return None;
                 }
-                self.commit = None;
+                if self.commit.take().is_some_and(|commit| commit.own) {
+                    return None;
+                }
                 status
             }
             Status::Fenced | Status::Unfenced => {

@@ -97,8 +97,19 @@ fn deployed() -> GroupDevice<Scripted> {
     let mut group = group();
     group.submit(add_set()).expect("room");
     (0..6).for_each(|index| group.submit(assign(index, 1, index)).expect("room"));
+    flush_own(&mut group, 0);
     group.members.iter_mut().for_each(|member| member.controls.clear());
     group
+}
+
+/// All members flush the group's own commit, of which nothing is told.
+fn flush_own(group: &mut GroupDevice<Scripted>, version: u64) {
+    for member in 0..2 {
+        assert_eq!(group.members[member].controls.last(), Some(&commit(version)));
+        assert_eq!(says(group, member, Status::RouteFlushed { version }), None);
+    }
+    // What waited for it is given at the next look.
+    assert_eq!(group.poll_status(), None);
 }
 
 fn says(group: &mut GroupDevice<Scripted>, member: usize, status: Status) -> Option<Status> {
@@ -116,8 +127,10 @@ fn workers_have_the_numbers_that_they_have_as_peers() {
     group.submit(assign(4, 1, 4)).expect("room");
     let route = Control::Route { shard: shard(4), target: RouteTarget::Worker(WorkerIndex(4)) };
     group.submit(route).expect("room");
-    assert_eq!(group.members[0].controls, [add_set(), route]);
-    assert_eq!(group.members[1].controls, [add_set(), assign(4, 1, 1), route], "its own worker, the group's route");
+    flush_own(&mut group, 0);
+    assert_eq!(group.members[0].controls, [add_set(), commit(0), route]);
+    let theirs = [add_set(), commit(0), assign(4, 1, 1), route];
+    assert_eq!(group.members[1].controls, theirs, "its own worker, the group's route");
     let assigned = |worker| Status::Assigned { shard: shard(4), epoch: Epoch(1), worker: WorkerIndex(worker) };
     assert_eq!(says(&mut group, 1, assigned(1)), Some(assigned(4)));
     assert_eq!((group.ingress_worker(&to(45)), group.ingress_worker(&to(5))), (WorkerIndex(4), WorkerIndex(0)));
@@ -165,6 +178,41 @@ fn the_next_commit_waits_with_all_behind_it_until_every_member_has_flushed() {
     assert_eq!(group.members[1].controls[2..], [commit(9), assign(0, 2, 2)]);
     assert_eq!(says(&mut group, 0, flushed(9)), None);
     assert_eq!(says(&mut group, 1, flushed(9)), Some(flushed(9)));
+}
+
+#[test]
+fn no_shard_of_a_set_is_assigned_before_all_members_know_the_set() {
+    let mut group = deployed();
+    let other = |index| ShardId::new(SetId(SET.0 + 1), ShardIndex(index));
+    let Control::AddSet { tag, type_index, keys, shards, actors_per_shard, restart, .. } = add_set() else { return };
+    let set = SetId(SET.0 + 1);
+    let add = Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart };
+    let first = Control::Assign { shard: other(0), epoch: Epoch(1), worker: WorkerIndex(0) };
+    // The driver's own commit does it, too, if it comes before; others of its shards wait no more.
+    for control in [add, commit(8), first, commit(9)] {
+        group.submit(control).expect("room");
+    }
+    let flushed = |version| Status::RouteFlushed { version };
+    assert_eq!(group.members[0].controls, [add, commit(8)]);
+    assert_eq!(says(&mut group, 0, flushed(8)), None);
+    assert_eq!(group.members[0].controls, [add, commit(8)], "one of them may not know it yet");
+    assert_eq!(says(&mut group, 1, flushed(8)), Some(flushed(8)));
+    assert_eq!(group.poll_status(), None);
+    assert_eq!(group.members[0].controls, [add, commit(8), first, commit(9)]);
+    // A set that comes while a commit is under way waits for that and for one of the group's.
+    let set = SetId(SET.0 + 2);
+    let late = Control::AddSet { set, tag, type_index, keys, shards, actors_per_shard, restart };
+    let shard = ShardId::new(set, ShardIndex(5));
+    group.submit(late).expect("room");
+    group.submit(Control::Assign { shard, epoch: Epoch(1), worker: WorkerIndex(5) }).expect("room");
+    assert_eq!(group.members[1].controls, [add, commit(8), commit(9), late]);
+    assert_eq!(says(&mut group, 0, flushed(9)), None);
+    assert_eq!(says(&mut group, 1, flushed(9)), Some(flushed(9)));
+    assert_eq!(group.poll_status(), None);
+    flush_own(&mut group, 9);
+    let own = Control::Assign { shard, epoch: Epoch(1), worker: WorkerIndex(2) };
+    assert_eq!(group.members[1].controls, [add, commit(8), commit(9), late, commit(9), own]);
+    assert_eq!(group.poll_status(), None);
 }
 
 #[test]
