@@ -103,6 +103,11 @@ impl Code {
         State::Coming
     }
 
+    /// Whether code is being made.
+    pub(crate) fn is_making(&self) -> bool {
+        self.making.is_some()
+    }
+
     /// What is made with a type.
     fn together(&self, ty: u16, in_use: &BTreeSet<u16>, running: &BTreeSet<u16>) -> Vec<u16> {
         let mut types = running.clone();

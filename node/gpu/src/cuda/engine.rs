@@ -122,7 +122,9 @@ impl CudaEngine {
         let Made { types, cubin } = match self.code.take() {
             None => {
                 // Also those that came while others were made.
-                if let Some(ty) = self.tables.wanted() {
+                if !self.code.is_making()
+                    && let Some(ty) = self.tables.wanted()
+                {
                     self.want(ty);
                 }
                 return Ok(None);
