@@ -149,8 +149,7 @@ pub fn judge(seen: &Seen, asked: &Asked) -> Report {
         }
     }
     peers(seen, asked, &mut add);
-    let nvshmem_hint = "only `--fabric nvshmem` needs it: NVSHMEM 3.4 (a Python environment: nvidia-nvshmem-cu13), where the loader finds \
-                        libnvshmem_host.so.3, or RINGFLEET_NVSHMEM names it or its folder";
+    let nvshmem_hint = "only `--fabric nvshmem` needs it: NVSHMEM 3.4 or a later 3.x (for Python: nvidia-nvshmem-cu13)";
     match &seen.nvshmem {
         Ok((major, minor, patch)) => add("nvshmem", State::Ok, format!("{major}.{minor}.{patch}"), ""),
         Err(why) => add("nvshmem", lacking(asked.nvshmem), why.clone(), nvshmem_hint),

@@ -217,21 +217,20 @@ impl Nvshmem {
     }
 
     fn load_from(candidates: &[PathBuf]) -> Result<Self, CudaError> {
-        let open = |path: &PathBuf| {
-            // SAFETY: the vendor's library; its initialisers only set up its own data.
-            unsafe { Library::open(Some(Path::new(path)), RTLD_NOW | RTLD_LOCAL) }
-        };
-        let mut why = String::new();
+        let mut why = None;
         for candidate in candidates {
-            match open(candidate) {
+            // SAFETY: the vendor's library; its initialisers only set up its own data.
+            match unsafe { Library::open(Some(Path::new(candidate)), RTLD_NOW | RTLD_LOCAL) } {
                 Ok(library) => return Self::of(library),
+                // The loader's own words are the source; they name the file.
                 Err(error) => {
-                    why = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
+                    let words = std::error::Error::source(&error).map(ToString::to_string);
+                    why.get_or_insert(words.unwrap_or_else(|| error.to_string()));
                 }
             }
         }
-        let hint = format!("NVSHMEM 3.4 or later brings it; {LIBRARY_VARIABLE} may name it or its folder");
-        Err(failed(format!("its host library was not found: {why}; {hint}")))
+        let why = why.unwrap_or_default();
+        Err(failed(format!("its host library was not found ({LIBRARY_VARIABLE} may name it or its folder): {why}")))
     }
 
     fn of(library: Library) -> Result<Self, CudaError> {
@@ -398,8 +397,9 @@ mod tests {
     fn a_library_that_is_missing_or_of_another_version_is_refused() {
         let missing = ["/nonexistent/libnvshmem_host.so.3".into()];
         let error = Nvshmem::load_from(&missing).expect_err("not there").to_string();
-        assert!(error.starts_with("NVSHMEM: its host library was not found: /nonexistent/"), "{error}");
-        assert!(error.contains("RINGFLEET_NVSHMEM may name it or its folder"), "{error}");
+        let said =
+            "NVSHMEM: its host library was not found (RINGFLEET_NVSHMEM may name it or its folder): /nonexistent/";
+        assert!(error.starts_with(said), "{error}");
         for (major, minor, fits) in [(3, 3, false), (2, 11, false), (4, 4, false), (3, 9, true)] {
             let text = format!("#define MAJOR {major}\n#define MINOR {minor}\n{}", include_str!("stand_in/nvshmem.c"));
             let Some(library) = stand_in::library(&format!("nvshmem_{major}_{minor}"), &text) else { return };
