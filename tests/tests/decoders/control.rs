@@ -1,6 +1,7 @@
 //! Messages between coordinators and everybody: requests, replies, messages of the Raft group, identities.
 
 use ringfleet_link::{ClusterCa, PeerId, Role as LinkRole, Validity};
+use ringfleet_proto::control::document::{FailurePolicy, OnFailure};
 use ringfleet_proto::control::{
     ActorSet, AdminAnswer, AdminReply, AdminRequest, AdminVerb, ClockReading, ClockSample, ControlMessage, DeviceKind,
     DeviceReport, Failure, FieldReport, GpuReport, Joined, Keys, LinkReport, Load, MessageReport, NodeAnswer,
@@ -77,12 +78,27 @@ fn admin_requests() -> Vec<AdminRequest> {
     let mut document = ActorSet::new("flights.carrier", "flights.carrier");
     document.spec.keys = Keys::Dense { count: 100 };
     document.spec.placement.nodes = vec!["n1".into(), "n2".into()];
+    document.spec.on_failure = Some(OnFailure {
+        policy: FailurePolicy::Restart,
+        max_restarts: Some(3),
+        window_ms: Some(60_000),
+        parent: Some("flights.supervisor".into()),
+    });
     let verbs = [
         AdminVerb::Apply { document },
         AdminVerb::Scale { set: "a".into(), workers: 3, discard_state: true },
         AdminVerb::Shards { set: Some("a".into()) },
         AdminVerb::Directory { have_index: 1, wait_ms: 2 },
         AdminVerb::AddCoordinator { name: "c4".into(), addr: "127.0.0.1:9".into() },
+        AdminVerb::RemoveCoordinator { name: "c4".into() },
+        AdminVerb::Delete { set: "a".into() },
+        AdminVerb::DescribeSet { name: "a".into() },
+        AdminVerb::DescribeNode { name: "n1".into() },
+        AdminVerb::Nodes,
+        AdminVerb::Coordinators,
+        AdminVerb::Sets,
+        AdminVerb::Types,
+        AdminVerb::OpenSession,
         AdminVerb::Status,
     ];
     let request = |verb| AdminRequest { operation: 1 << 100, deadline_ms: 5, verb };

@@ -4,6 +4,7 @@
 use ringfleet_abi::hash::fnv1a64;
 use ringfleet_coordinator::store::{seal, unseal};
 use ringfleet_coordinator_core::{ClusterState, Command, CommandBody};
+use ringfleet_proto::control::document::{FailurePolicy, OnFailure};
 use ringfleet_proto::control::{ActorSet, DeviceKind, DeviceReport, Released, Role};
 
 use crate::control::{gpu_report, type_report};
@@ -31,10 +32,18 @@ fn commands() -> Vec<Command> {
     };
     let mut document = ActorSet::new("flights.carrier", "flights.carrier");
     document.spec.shards = 4;
+    let mut supervised = ActorSet::new("flights.airport", "flights.carrier");
+    supervised.spec.on_failure = Some(OnFailure {
+        policy: FailurePolicy::Escalate,
+        max_restarts: None,
+        window_ms: None,
+        parent: Some("flights.carrier".into()),
+    });
     vec![
         Command::plain(CommandBody::InitCluster { cluster: "test".into(), lease_ms: 3000 }),
         Command::plain(join),
         Command::operation(1, CommandBody::ApplySet { document }),
+        Command::operation(5, CommandBody::ApplySet { document: supervised }),
         Command::operation(2, CommandBody::OpenSession { role: Role::Client, name: "c".into() }),
         Command::operation(3, CommandBody::ScaleSet { set: "flights.carrier".into(), workers: 1, discard_state: true }),
         Command::plain(CommandBody::ShardsReleased {

@@ -2,7 +2,9 @@
 
 use ringfleet_abi::control::ControlWord;
 use ringfleet_abi::status::StatusWord;
-use ringfleet_abi::{Control, Epoch, RouteTarget, SetId, ShardId, ShardIndex, Status, WorkerIndex};
+use ringfleet_abi::{
+    Control, Epoch, KeySpace, RestartMode, RouteTarget, SetId, ShardId, ShardIndex, Status, WorkerIndex,
+};
 
 use crate::{bounded, feed, fuzz};
 
@@ -13,7 +15,27 @@ fn word<W: bytemuck::Pod>(bytes: &[u8]) -> Option<W> {
 #[test]
 fn control_words() {
     let (shard, epoch, worker) = (ShardId::new(SetId(1), ShardIndex(2)), Epoch(3), WorkerIndex(1));
-    let controls = [
+    let (dense, hashed) = (KeySpace::Dense { count: 1 << 40 }, KeySpace::Hashed);
+    let add = |keys, restart| Control::AddSet {
+        set: SetId(1),
+        tag: 0xdead_beef,
+        type_index: Some(2),
+        keys,
+        shards: 3,
+        actors_per_shard: 4,
+        restart,
+    };
+    let mut controls = vec![
+        add(dense, RestartMode::Stop),
+        add(hashed, RestartMode::Restart),
+        add(dense, RestartMode::Limited { restarts: 3, window_ms: 60_000, parent: 7 }),
+        add(hashed, RestartMode::Escalate { parent: 7 }),
+        Control::RemoveSet { set: SetId(1) },
+        Control::Pause,
+        Control::Resume,
+        Control::Route { shard, target: RouteTarget::None },
+    ];
+    controls.extend([
         Control::Assign { shard, epoch, worker },
         Control::Release { shard, epoch },
         Control::Route { shard, target: RouteTarget::Worker(worker) },
@@ -21,7 +43,7 @@ fn control_words() {
         Control::RouteCommit { version: 4 },
         Control::Lease { deadline_ns: 5 },
         Control::Stop,
-    ];
+    ]);
     let seeds: Vec<Vec<u8>> = controls.iter().map(|control| bytemuck::bytes_of(&control.encode()).to_vec()).collect();
     fuzz!(|plan| {
         let bytes = feed(&seeds, plan);

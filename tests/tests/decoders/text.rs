@@ -18,11 +18,14 @@ fn texts(texts: &[&str]) -> Vec<Vec<u8>> {
 const SET: &str = "apiVersion: ringfleet.io/v1alpha1\nkind: ActorSet\nmetadata: { name: a.b }\nspec:\n  type: t\n  keys: \
                    { dense: { count: 12 } }\n  shards: 8\n  workers: 3\n  placement: { nodes: [n1, n2] }\n  restart: restart\n";
 
+const ON_FAILURE: &str = "on_failure: { policy: restart, max_restarts: 3, window_ms: 60000, parent: a.c }";
+
 #[test]
 fn actor_sets() {
     let bomb =
         "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nd: &d [*c, *c, *c, *c]\nkind: [*d, *d]\n";
-    let seeds = texts(&[SET, &format!("# two\n---\n{SET}---\n{SET}"), bomb, "{[{[", "a: !!binary x"]);
+    let escalates = SET.replace("restart: restart", ON_FAILURE);
+    let seeds = texts(&[SET, &escalates, &format!("# two\n---\n{SET}---\n{SET}"), bomb, "{[{[", "a: !!binary x"]);
     fuzz!(|plan| {
         let bytes = feed(&seeds, plan);
         let Ok(text) = std::str::from_utf8(&bytes) else { return };
