@@ -203,7 +203,9 @@ impl State {
 fn bind(env: &Env, addr: SocketAddr) -> io::Result<UdpSocket> {
     match env.bind_udp(addr)? {
         UdpBinding::Os(socket) => UdpSocket::from_std(socket),
-        UdpBinding::Simulated(_) => Err(io::Error::new(io::ErrorKind::Unsupported, "the proxy needs a real socket")),
+        UdpBinding::Simulated(_) | UdpBinding::Lanes(_) => {
+            Err(io::Error::new(io::ErrorKind::Unsupported, "the proxy needs a real socket"))
+        }
     }
 }
 

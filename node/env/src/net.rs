@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use crate::BoxFuture;
+use crate::{BoxFuture, LaneSocket};
 
 /// Opens sockets.
 pub trait Net: Send + Sync + Debug {
@@ -33,6 +33,8 @@ pub enum UdpBinding {
     Os(std::net::UdpSocket),
     /// A simulated socket.
     Simulated(Arc<dyn DatagramSocket>),
+    /// A simulated socket of whole connections, without datagrams.
+    Lanes(Arc<dyn LaneSocket>),
 }
 
 /// A datagram socket as a simulator implements it. It never refuses to send: what does not fit in

@@ -1,9 +1,9 @@
 //! Connections between two processes that know each other.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use quinn::{ConnectionError, VarInt};
-use ringfleet_env::Env;
+use ringfleet_env::{Env, LaneConnection, LaneEnd};
 
 use crate::{Alpn, FrameReceiver, FrameSender, PeerId};
 
@@ -31,8 +31,17 @@ const REASON_BYTES_MAX: usize = 256;
 /// the last stream are dropped.
 #[derive(Clone)]
 pub struct Connection {
-    inner: quinn::Connection,
+    inner: Inner,
     about: Arc<About>,
+}
+
+/// What carries it.
+#[derive(Clone)]
+pub(crate) enum Inner {
+    /// QUIC.
+    Quic(quinn::Connection),
+    /// A simulator's lanes.
+    Lanes(Arc<dyn LaneConnection>),
 }
 
 struct About {
@@ -48,7 +57,7 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(env: Env, inner: quinn::Connection, peer: PeerId, alpn: Alpn) -> Self {
+    pub(crate) fn new(env: Env, inner: Inner, peer: PeerId, alpn: Alpn) -> Self {
         Self { inner, about: Arc::new(About { env, peer, alpn }) }
     }
 
@@ -64,7 +73,10 @@ impl Connection {
 
     /// Where the other side is.
     pub fn remote_addr(&self) -> SocketAddr {
-        self.inner.remote_address()
+        match &self.inner {
+            Inner::Quic(inner) => inner.remote_address(),
+            Inner::Lanes(inner) => inner.remote_addr(),
+        }
     }
 
     pub(crate) fn env(&self) -> &Env {
@@ -74,30 +86,55 @@ impl Connection {
     /// Opens a stream. Waits, without a deadline of its own, while the peer has its limit of streams
     /// open. The peer sees the stream when the first frame is sent.
     pub async fn open_stream(&self) -> Result<(FrameSender, FrameReceiver), CloseReason> {
-        let (send, recv) = self.inner.open_bi().await?;
-        Ok((FrameSender::new(send), FrameReceiver::new(recv)))
+        match &self.inner {
+            Inner::Quic(inner) => {
+                let (send, recv) = inner.open_bi().await?;
+                Ok((FrameSender::new(send), FrameReceiver::new(recv)))
+            }
+            Inner::Lanes(inner) => {
+                let (send, recv) = poll_fn(|cx| inner.clone().poll_open(cx)).await?;
+                Ok((FrameSender::of_lane(send), FrameReceiver::of_lane(recv)))
+            }
+        }
     }
 
     /// Waits for a stream that the peer opened.
     pub async fn accept_stream(&self) -> Result<(FrameSender, FrameReceiver), CloseReason> {
-        let (send, recv) = self.inner.accept_bi().await?;
-        Ok((FrameSender::new(send), FrameReceiver::new(recv)))
+        match &self.inner {
+            Inner::Quic(inner) => {
+                let (send, recv) = inner.accept_bi().await?;
+                Ok((FrameSender::new(send), FrameReceiver::new(recv)))
+            }
+            Inner::Lanes(inner) => {
+                let (send, recv) = poll_fn(|cx| inner.clone().poll_accept(cx)).await?;
+                Ok((FrameSender::of_lane(send), FrameReceiver::of_lane(recv)))
+            }
+        }
     }
 
     /// Closes at once; what was not acknowledged may be lost. The peer is told code and reason if
     /// the endpoint lives long enough to send them ([`Endpoint::wait_idle`](crate::Endpoint::wait_idle)).
     pub fn close(&self, code: u32, reason: &str) {
-        self.inner.close(VarInt::from_u32(code), reason.as_bytes());
+        match &self.inner {
+            Inner::Quic(inner) => inner.close(VarInt::from_u32(code), reason.as_bytes()),
+            Inner::Lanes(inner) => inner.close(code, reason),
+        }
     }
 
     /// Waits until it is closed, by whichever side.
     pub async fn closed(&self) -> CloseReason {
-        self.inner.closed().await.into()
+        match &self.inner {
+            Inner::Quic(inner) => inner.closed().await.into(),
+            Inner::Lanes(inner) => poll_fn(|cx| inner.poll_closed(cx)).await.into(),
+        }
     }
 
     /// Why it is closed; `None` while it is open.
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.inner.close_reason().map(CloseReason::from)
+        match &self.inner {
+            Inner::Quic(inner) => inner.close_reason().map(CloseReason::from),
+            Inner::Lanes(inner) => inner.end().map(CloseReason::from),
+        }
     }
 
     /// Whether both handles are of the same connection.
@@ -105,9 +142,10 @@ impl Connection {
         Arc::ptr_eq(&self.about, &other.about)
     }
 
-    /// What it did so far.
+    /// What it did so far; lanes of a simulator count nothing.
     pub fn stats(&self) -> LinkStats {
-        let stats = self.inner.stats();
+        let Inner::Quic(inner) = &self.inner else { return LinkStats::default() };
+        let stats = inner.stats();
         LinkStats {
             rtt: stats.path.rtt,
             mtu_bytes: stats.path.current_mtu,
@@ -122,7 +160,7 @@ impl Connection {
 }
 
 /// What a connection did so far, and how its path looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinkStats {
     /// Measured round trip time.
@@ -187,6 +225,17 @@ impl From<ConnectionError> for CloseReason {
             ConnectionError::TimedOut => Self::TimedOut,
             ConnectionError::Reset => Self::PeerRestarted,
             e => Self::Transport(one_line(e.to_string().as_bytes())),
+        }
+    }
+}
+
+impl From<LaneEnd> for CloseReason {
+    fn from(end: LaneEnd) -> Self {
+        match end {
+            LaneEnd::Local => Self::Local,
+            LaneEnd::Peer { code, reason } => Self::Peer { code: u64::from(code), reason: one_line(reason.as_bytes()) },
+            LaneEnd::TimedOut => Self::TimedOut,
+            LaneEnd::Reset => Self::PeerRestarted,
         }
     }
 }

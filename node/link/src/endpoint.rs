@@ -14,14 +14,15 @@ use quinn::{
     Connecting, VarInt,
     crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig},
 };
-use ringfleet_env::{Env, TaskHandle};
+use ringfleet_env::{Env, LaneSocket, TaskHandle, UdpBinding};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::{
     Alpn, ConnectError, Connection, Expect, Identity, LinkConfig, PeerId, RoleSet,
     connect_error::Dial,
-    connection::code,
+    connection::{self, code},
+    lane_endpoint,
     random::{random_cid, token_key},
     runtime::{EnvRuntime, EnvWallTime},
     tls,
@@ -93,20 +94,28 @@ pub struct Endpoint {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    env: Env,
-    quinn: quinn::Endpoint,
-    config: LinkConfig,
+pub(crate) struct Inner {
+    pub(crate) env: Env,
+    transport: Transport,
+    pub(crate) config: LinkConfig,
     identity: Mutex<Arc<Identity>>,
     /// The protocols of the listener, once there is one.
     alpns: Mutex<Vec<Alpn>>,
-    admitted: AtomicU64,
-    refused: AtomicU64,
+    pub(crate) admitted: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+/// What carries the connections of an endpoint.
+enum Transport {
+    /// QUIC.
+    Quic(quinn::Endpoint),
+    /// A simulator's lanes.
+    Lanes(Arc<dyn LaneSocket>),
 }
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Endpoint({} at {:?})", self.identity().peer(), self.inner.quinn.local_addr())
+        write!(f, "Endpoint({} at {:?})", self.identity().peer(), self.inner.local_addr())
     }
 }
 
@@ -121,16 +130,20 @@ impl Endpoint {
             tracing::warn!(identity = %identity.peer(), "the own certificate has expired, peers will refuse it");
         }
         let socket = env.bind_udp(addr).map_err(|e| BindError::of_socket(addr, e))?;
-        let runtime = EnvRuntime::new(env.clone());
-        let quinn = EnvRuntime::socket(socket)
-            .and_then(|socket| {
-                quinn::Endpoint::new_with_abstract_socket(config.endpoint(env), None, socket, Arc::new(runtime))
-            })
-            .map_err(|e| BindError::of_socket(addr, e))?;
+        let transport = match socket {
+            UdpBinding::Lanes(socket) => Transport::Lanes(socket),
+            socket => {
+                let runtime = EnvRuntime::new(env.clone());
+                let quinn = EnvRuntime::socket(socket).and_then(|socket| {
+                    quinn::Endpoint::new_with_abstract_socket(config.endpoint(env), None, socket, Arc::new(runtime))
+                });
+                Transport::Quic(quinn.map_err(|e| BindError::of_socket(addr, e))?)
+            }
+        };
         Ok(Self {
             inner: Arc::new(Inner {
                 env: env.clone(),
-                quinn,
+                transport,
                 config,
                 identity: Mutex::new(Arc::new(identity)),
                 alpns: Mutex::default(),
@@ -142,12 +155,12 @@ impl Endpoint {
 
     /// The address it is bound to.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.inner.quinn.local_addr()
+        self.inner.local_addr()
     }
 
     /// Who it is.
     pub fn identity(&self) -> Arc<Identity> {
-        self.inner.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.identity()
     }
 
     /// Shows another certificate from now on: renewal. Open connections stay. A new name or cluster
@@ -160,7 +173,10 @@ impl Endpoint {
         }
         let alpns = inner.alpns.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !alpns.is_empty() {
-            inner.quinn.set_server_config(Some(inner.server_config(&identity, &alpns)?));
+            match &inner.transport {
+                Transport::Quic(quinn) => quinn.set_server_config(Some(inner.server_config(&identity, &alpns)?)),
+                Transport::Lanes(socket) => socket.listen(Some(lane_endpoint::hello(&identity, None, &inner.config))),
+            }
         }
         *current = Arc::new(identity);
         Ok(())
@@ -177,6 +193,12 @@ impl Endpoint {
     ) -> Result<Connection, ConnectError> {
         let inner = &self.inner;
         let deadline = inner.env.now() + limit;
+        let quinn = match &inner.transport {
+            Transport::Quic(quinn) => quinn,
+            Transport::Lanes(socket) => {
+                return lane_endpoint::connect(inner, &**socket, addr, alpn, &expect, limit).await;
+            }
+        };
         let bad_identity = |reason: String| ConnectError::BadAddress { addr, reason };
         let (tls, fault) = tls::client_config(&inner.env, &self.identity(), alpn, expect.clone())
             .map_err(|e| bad_identity(e.to_string()))?;
@@ -188,8 +210,7 @@ impl Endpoint {
 
         let dial = Dial { addr, limit, alpn, expect: &expect, fault: &fault };
         // The name is not sent and not checked: identities stand in its place.
-        let mut connecting =
-            inner.quinn.connect_with(config, addr, "ringfleet.invalid").map_err(|e| dial.before_start(e))?;
+        let mut connecting = quinn.connect_with(config, addr, "ringfleet.invalid").map_err(|e| dial.before_start(e))?;
         let mut answered = false;
         let handshake = async {
             connecting.handshake_data().await?;
@@ -208,7 +229,7 @@ impl Endpoint {
             expected: expect.to_string(),
             fault,
         })?;
-        Ok(Connection::new(inner.env.clone(), connection, peer, alpn))
+        Ok(Connection::new(inner.env.clone(), connection::Inner::Quic(connection), peer, alpn))
     }
 
     /// Starts to listen, for peers of the given roles on each protocol. There is one listener at a
@@ -216,7 +237,8 @@ impl Endpoint {
     pub fn listen(&self, accept: &[(Alpn, RoleSet)]) -> Result<Listener, BindError> {
         let inner = &self.inner;
         let alpns: Vec<Alpn> = accept.iter().map(|(alpn, _)| *alpn).collect();
-        let config = inner.server_config(&self.identity(), &alpns)?;
+        let identity = self.identity();
+        let config = inner.server_config(&identity, &alpns)?;
         {
             let mut current = inner.alpns.lock().unwrap_or_else(PoisonError::into_inner);
             if !current.is_empty() {
@@ -226,26 +248,45 @@ impl Endpoint {
         }
         let (admitted, arrivals) = mpsc::channel(inner.config.backlog_max);
         let gate = Gate { inner: inner.clone(), accept: accept.into(), admitted };
-        inner.quinn.set_server_config(Some(config));
-        let task = inner.env.spawn("listener", gate.run()).abort_on_drop();
+        let task = match &inner.transport {
+            Transport::Quic(quinn) => {
+                quinn.set_server_config(Some(config));
+                inner.env.spawn("listener", gate.run(quinn.clone()))
+            }
+            Transport::Lanes(socket) => {
+                socket.listen(Some(lane_endpoint::hello(&identity, None, &inner.config)));
+                let Gate { inner, accept, admitted } = gate;
+                inner.env.clone().spawn("listener", lane_endpoint::gate(inner, socket.clone(), accept, admitted))
+            }
+        };
+        let task = task.abort_on_drop();
         Ok(Listener { arrivals, inner: inner.clone(), _task: task })
     }
 
     /// Closes all connections, now and in future; the peers are told code and reason.
     pub fn close(&self, code: u32, reason: &str) {
-        self.inner.quinn.close(VarInt::from_u32(code), reason.as_bytes());
+        match &self.inner.transport {
+            Transport::Quic(quinn) => quinn.close(VarInt::from_u32(code), reason.as_bytes()),
+            Transport::Lanes(socket) => socket.close(code, reason),
+        }
     }
 
     /// Waits until every connection is closed and the peers have been told, as far as that is
     /// possible. Bound it by a timeout.
     pub async fn wait_idle(&self) {
-        self.inner.quinn.wait_idle().await;
+        // What a simulator's socket has closed is told already.
+        if let Transport::Quic(quinn) = &self.inner.transport {
+            quinn.wait_idle().await;
+        }
     }
 
     /// Counts for metrics.
     pub fn stats(&self) -> EndpointStats {
         EndpointStats {
-            connections: self.inner.quinn.open_connections(),
+            connections: match &self.inner.transport {
+                Transport::Quic(quinn) => quinn.open_connections(),
+                Transport::Lanes(socket) => socket.open_connections(),
+            },
             admitted: self.inner.admitted.load(Ordering::Relaxed),
             refused: self.inner.refused.load(Ordering::Relaxed),
         }
@@ -265,6 +306,17 @@ pub struct EndpointStats {
 }
 
 impl Inner {
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        match &self.transport {
+            Transport::Quic(quinn) => quinn.local_addr(),
+            Transport::Lanes(socket) => Ok(socket.local_addr()),
+        }
+    }
+
+    pub(crate) fn identity(&self) -> Arc<Identity> {
+        self.identity.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn server_config(&self, identity: &Identity, alpns: &[Alpn]) -> Result<quinn::ServerConfig, BindError> {
         let tls = tls::server_config(&self.env, identity, alpns).map_err(|e| BindError::Identity(e.to_string()))?;
         let tls = QuicServerConfig::try_from(tls).map_err(|e| BindError::Identity(e.to_string()))?;
@@ -287,14 +339,17 @@ pub struct Listener {
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Listener(at {:?})", self.inner.quinn.local_addr())
+        write!(f, "Listener(at {:?})", self.inner.local_addr())
     }
 }
 
 impl Drop for Listener {
     fn drop(&mut self) {
         // Dials find nobody here from now on; without this they would queue for nobody.
-        self.inner.quinn.set_server_config(None);
+        match &self.inner.transport {
+            Transport::Quic(quinn) => quinn.set_server_config(None),
+            Transport::Lanes(socket) => socket.listen(None),
+        }
         self.inner.alpns.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
@@ -315,9 +370,9 @@ struct Gate {
 }
 
 impl Gate {
-    async fn run(self) {
+    async fn run(self, quinn: quinn::Endpoint) {
         let slots = Arc::new(Semaphore::new(self.inner.config.handshakes_max));
-        while let Some(incoming) = self.inner.quinn.accept().await {
+        while let Some(incoming) = quinn.accept().await {
             let addr = incoming.remote_address();
             let Ok(slot) = slots.clone().try_acquire_owned() else {
                 self.inner.refused.fetch_add(1, Ordering::Relaxed);
@@ -366,7 +421,7 @@ async fn admit(inner: &Inner, connecting: Connecting, accept: &[(Alpn, RoleSet)]
     let Some(&(alpn, roles)) = accept.iter().find(|(alpn, _)| chosen.as_deref() == Some(alpn.as_bytes())) else {
         return Err(refuse("no protocol was chosen".to_owned()));
     };
-    let own = inner.identity.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let own = inner.identity();
     let peer = peer_of(&connection)
         .and_then(|peer| Expect::role(roles).check(own.peer().cluster(), &peer).map(|()| peer))
         .map_err(|fault| refuse(format!("for {alpn} its certificate {fault}")))?;
@@ -377,7 +432,7 @@ async fn admit(inner: &Inner, connecting: Connecting, accept: &[(Alpn, RoleSet)]
         stream.finish().map_err(|e| e.to_string())
     };
     welcome.await.map_err(refuse)?;
-    Ok(Connection::new(inner.env.clone(), connection, peer, alpn))
+    Ok(Connection::new(inner.env.clone(), connection::Inner::Quic(connection), peer, alpn))
 }
 
 /// Waits until the listener has said that it admits this side. In TLS 1.3 the dialler's handshake is

@@ -7,8 +7,11 @@
 //! All waits may be dropped half-way (`select!`, timeouts): nothing is lost or sent twice, the next
 //! call goes on where this one stopped.
 
+use std::{future::poll_fn, io::IoSlice};
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use quinn::{ReadError, RecvStream, SendStream, VarInt, WriteError};
+use ringfleet_env::{LaneError, LaneReader, LaneWriter};
 
 use crate::{CloseReason, FRAME_BYTES_MAX};
 
@@ -72,13 +75,37 @@ impl From<ReadError> for FrameError {
     }
 }
 
+impl From<LaneError> for FrameError {
+    fn from(e: LaneError) -> Self {
+        match e {
+            LaneError::Stopped { code } => Self::Stopped { code: u64::from(code) },
+            LaneError::Closed => Self::Closed,
+            LaneError::Lost(end) => Self::Lost(end.into()),
+        }
+    }
+}
+
+/// What a sender writes to.
+#[derive(Debug)]
+enum Sink {
+    Quic(SendStream),
+    Lane(Box<dyn LaneWriter>),
+}
+
+/// What a receiver reads from.
+#[derive(Debug)]
+enum Source {
+    Quic(RecvStream),
+    Lane(Box<dyn LaneReader>),
+}
+
 /// The sending half of a stream.
 ///
 /// Dropping it finishes the stream after what was flushed; frames still queued are lost, and if one
 /// was sent in part the receiver is told [`FrameError::Truncated`].
 #[derive(Debug)]
 pub struct FrameSender {
-    stream: SendStream,
+    stream: Sink,
     /// Frames that are not yet in a piece.
     tail: BytesMut,
     /// Pieces in order, from `next` on not yet taken by the stream.
@@ -89,6 +116,14 @@ pub struct FrameSender {
 
 impl FrameSender {
     pub(crate) fn new(stream: SendStream) -> Self {
+        Self::over(Sink::Quic(stream))
+    }
+
+    pub(crate) fn of_lane(lane: Box<dyn LaneWriter>) -> Self {
+        Self::over(Sink::Lane(lane))
+    }
+
+    fn over(stream: Sink) -> Self {
         Self { stream, tail: BytesMut::new(), pieces: Vec::new(), next: 0, queued_bytes: 0 }
     }
 
@@ -140,9 +175,29 @@ impl FrameSender {
         while self.next < self.pieces.len() {
             // Takes part of a piece by advancing it in place, so dropping this wait leaves the
             // queue exactly at the first byte that was not taken.
-            let written = self.stream.write_chunks(&mut self.pieces[self.next..]).await?;
-            self.next += written.chunks;
-            self.queued_bytes -= written.bytes;
+            let pieces = &mut self.pieces[self.next..];
+            match &mut self.stream {
+                Sink::Quic(stream) => {
+                    let written = stream.write_chunks(pieces).await?;
+                    self.next += written.chunks;
+                    self.queued_bytes -= written.bytes;
+                }
+                Sink::Lane(lane) => {
+                    let mut bytes = {
+                        let parts: Vec<IoSlice<'_>> = pieces.iter().map(|piece| IoSlice::new(piece)).collect();
+                        poll_fn(|cx| lane.poll_write(cx, &parts)).await?
+                    };
+                    self.queued_bytes -= bytes;
+                    for piece in pieces {
+                        if bytes < piece.len() {
+                            piece.advance(bytes);
+                            break;
+                        }
+                        bytes -= piece.len();
+                        self.next += 1;
+                    }
+                }
+            }
         }
         self.pieces.clear();
         self.next = 0;
@@ -158,12 +213,19 @@ impl FrameSender {
     /// Sends what is queued and says that no more frames come.
     pub async fn finish(&mut self) -> Result<(), FrameError> {
         self.flush().await?;
-        self.stream.finish().map_err(|_| FrameError::Closed)
+        match &mut self.stream {
+            Sink::Quic(stream) => stream.finish().map_err(|_| FrameError::Closed),
+            Sink::Lane(lane) => Ok(lane.finish()?),
+        }
     }
 
     /// Waits until the peer has acknowledged everything of a finished stream, or gave it up.
     pub async fn acknowledged(&mut self) -> Result<(), FrameError> {
-        match self.stream.stopped().await {
+        let stream = match &mut self.stream {
+            Sink::Quic(stream) => stream,
+            Sink::Lane(lane) => return Ok(poll_fn(|cx| lane.poll_acknowledged(cx)).await?),
+        };
+        match stream.stopped().await {
             Ok(None) => Ok(()),
             Ok(Some(code)) => Err(FrameError::Stopped { code: code.into_inner() }),
             Err(quinn::StoppedError::ConnectionLost(e)) => Err(FrameError::Lost(e.into())),
@@ -176,8 +238,13 @@ impl FrameSender {
         self.tail.clear();
         self.pieces.clear();
         (self.next, self.queued_bytes) = (0, 0);
-        // Closed before: nothing is left to give up.
-        let _ = self.stream.reset(VarInt::from_u32(code));
+        match &mut self.stream {
+            Sink::Quic(stream) => {
+                // Closed before: nothing is left to give up.
+                let _ = stream.reset(VarInt::from_u32(code));
+            }
+            Sink::Lane(lane) => lane.reset(code),
+        }
     }
 
     fn queue_header(&mut self, bytes: usize) -> Result<(), FrameError> {
@@ -200,14 +267,18 @@ impl FrameSender {
 /// The receiving half of a stream. Dropping it gives the stream up.
 #[derive(Debug)]
 pub struct FrameReceiver {
-    stream: RecvStream,
+    stream: Source,
     buffer: BytesMut,
     ended: bool,
 }
 
 impl FrameReceiver {
     pub(crate) fn new(stream: RecvStream) -> Self {
-        Self { stream, buffer: BytesMut::new(), ended: false }
+        Self { stream: Source::Quic(stream), buffer: BytesMut::new(), ended: false }
+    }
+
+    pub(crate) fn of_lane(lane: Box<dyn LaneReader>) -> Self {
+        Self { stream: Source::Lane(lane), buffer: BytesMut::new(), ended: false }
     }
 
     /// Waits for a frame; `None` when the sender has finished. The bytes have no alignment.
@@ -219,8 +290,18 @@ impl FrameReceiver {
             if self.ended {
                 return if self.buffer.is_empty() { Ok(None) } else { Err(FrameError::Truncated) };
             }
+            let stream = match &mut self.stream {
+                Source::Quic(stream) => stream,
+                Source::Lane(lane) => {
+                    match poll_fn(|cx| lane.poll_read(cx)).await? {
+                        Some(bytes) => self.buffer.extend_from_slice(&bytes),
+                        None => self.ended = true,
+                    }
+                    continue;
+                }
+            };
             let mut pieces: [Bytes; READ_PIECES] = Default::default();
-            match self.stream.read_chunks(&mut pieces).await? {
+            match stream.read_chunks(&mut pieces).await? {
                 Some(count) => {
                     let bytes = pieces[..count].iter().map(Bytes::len).sum();
                     self.buffer.reserve(bytes);
@@ -254,7 +335,12 @@ impl FrameReceiver {
 
     /// Gives the stream up: the sender is told the code at its next write.
     pub fn stop(&mut self, code: u32) {
-        // Stopped or finished before: the sender knows.
-        let _ = self.stream.stop(VarInt::from_u32(code));
+        match &mut self.stream {
+            Source::Quic(stream) => {
+                // Stopped or finished before: the sender knows.
+                let _ = stream.stop(VarInt::from_u32(code));
+            }
+            Source::Lane(lane) => lane.stop(code),
+        }
     }
 }

@@ -41,6 +41,7 @@ mod connection;
 mod endpoint;
 mod frames;
 mod identity;
+mod lane_endpoint;
 mod lanes;
 mod peer;
 mod random;

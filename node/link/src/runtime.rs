@@ -48,6 +48,7 @@ impl EnvRuntime {
         match binding {
             UdpBinding::Os(socket) => quinn::TokioRuntime.wrap_udp_socket(socket),
             UdpBinding::Simulated(socket) => Ok(Arc::new(SimulatedSocket(socket))),
+            UdpBinding::Lanes(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 }
