@@ -22,7 +22,7 @@ sim: runs a whole cluster in one thread and virtual time
   --seed S         the first seed (default 1)
   --seeds N        how many seeds from there (default 1)
   --scenario X     which cluster and faults (default coordinators)
-  --depth D        t2: real QUIC and TLS over simulated datagrams
+  --depth D        t1: frames over simulated lanes, fast; t2 (default): real QUIC and TLS over simulated datagrams
   --seconds N      virtual seconds of faults (default: the scenario's)
   --jobs N         threads, each with a run of its own (default 1)
   --mutant M       something is wrong on purpose; the run must find it (--list names them)
@@ -66,7 +66,8 @@ struct Args {
 
 fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String> {
     let (mut seed, mut seeds, mut jobs, mut seconds) = (1, 1, 1, None);
-    let (mut scenario, depth, mut twice, mut every_step) = ("coordinators".to_owned(), Depth::T2, false, false);
+    let (mut scenario, mut depth) = ("coordinators".to_owned(), Depth::T2);
+    let (mut twice, mut every_step) = (false, false);
     let mut power = false;
     let (mut trace, mut ledger, mut commit, mut mutant) = (None, None, String::new(), None);
     while let Some(word) = words.next() {
@@ -78,10 +79,10 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
             "--jobs" => jobs = number(value()?)?.clamp(1, 64),
             "--seconds" => seconds = Some(number(value()?)?),
             "--scenario" => scenario = value()?,
-            "--depth" => match value()?.as_str() {
-                "t2" => {}
-                other => return Err(format!("depth `{other}` is not t2")),
-            },
+            "--depth" => {
+                let name = value()?;
+                depth = Depth::by_name(&name).ok_or_else(|| format!("depth `{name}` is neither t1 nor t2"))?;
+            }
             "--mutant" => {
                 let name = value()?;
                 let found = Mutant::by_name(&name);

@@ -12,7 +12,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`exec`] | the executor: what runs next is decided by the seed |
-//! | [`clock`], [`disk`], [`net`] | a host's machine |
+//! | [`clock`], [`disk`], [`net`], [`lanes`] | a host's machine |
 //! | [`world`], [`identity`], [`crypto`] | hosts and their processes |
 //! | [`cluster`] | what runs on which host |
 //! | [`faults`] | what goes wrong |
@@ -33,6 +33,7 @@ pub mod disk;
 pub mod exec;
 pub mod faults;
 pub mod identity;
+pub mod lanes;
 pub mod mutants;
 pub mod net;
 pub mod observe;

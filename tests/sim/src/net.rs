@@ -1,5 +1,5 @@
 //! The network between hosts: datagrams that are delayed, lost, repeated and overtaken, and ways that are cut in one or both
-//! directions.
+//! directions; or, at depth T1, the same weather for lanes ([`crate::lanes`]).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSliceMut};
@@ -12,10 +12,16 @@ use ringfleet_abi::hash::fnv1a64;
 use ringfleet_env::{BoxFuture, Datagram, DatagramMeta, DatagramSocket, Net, UdpBinding};
 
 use crate::exec::{Core, HostId, Life, lock};
+use crate::lanes;
 use crate::rng::Rng;
+use crate::run::Depth;
 
 /// Datagrams that wait in a socket; more are lost, as in a kernel.
 const INBOX_MAX: usize = 2048;
+/// Something lost on a lane is sent again after this long, and then after twice as long each time.
+const LOST_AGAIN_NS: u64 = 5_000_000;
+/// The longest such time.
+const LOST_AGAIN_MAX_NS: u64 = 1_000_000_000;
 /// The first port given to sockets that ask for any.
 const PORT_ANY_FIRST: u16 = 20_000;
 
@@ -65,11 +71,24 @@ struct State {
     lost: u64,
 }
 
+impl State {
+    fn delay_ns(&mut self) -> u64 {
+        let weather = self.weather;
+        let mut delay_ns = self.rng.between(weather.delay_min_ns, weather.delay_max_ns);
+        if self.rng.chance(weather.overtaken_ppm) {
+            delay_ns += self.rng.below(weather.overtaken_ns + 1);
+        }
+        delay_ns
+    }
+}
+
 /// The network of a run.
 #[derive(Debug)]
 pub struct SimNet {
     core: Arc<Core>,
+    depth: Depth,
     state: Mutex<State>,
+    lanes: Mutex<BTreeMap<SocketAddr, Weak<lanes::Socket>>>,
     next_port: AtomicU16,
 }
 
@@ -79,7 +98,7 @@ pub fn ip_of(host: HostId) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(10, 0, (host.0 >> 8) as u8, host.0 as u8))
 }
 
-fn host_of(ip: IpAddr) -> HostId {
+pub(crate) fn host_of(ip: IpAddr) -> HostId {
     match ip {
         IpAddr::V4(ip) => HostId(u16::from(ip.octets()[2]) << 8 | u16::from(ip.octets()[3])),
         IpAddr::V6(_) => HostId(u16::MAX),
@@ -89,10 +108,11 @@ fn host_of(ip: IpAddr) -> HostId {
 impl SimNet {
     /// A network in fine weather.
     #[must_use]
-    pub fn new(core: Arc<Core>, rng: Rng) -> Arc<Self> {
+    pub fn new(core: Arc<Core>, depth: Depth, rng: Rng) -> Arc<Self> {
         let state =
             State { sockets: BTreeMap::new(), weather: Weather::FINE, cut: BTreeMap::new(), rng, sent: 0, lost: 0 };
-        Arc::new(Self { core, state: Mutex::new(state), next_port: AtomicU16::new(PORT_ANY_FIRST) })
+        let lanes = Mutex::default();
+        Arc::new(Self { core, depth, state: Mutex::new(state), lanes, next_port: AtomicU16::new(PORT_ANY_FIRST) })
     }
 
     /// The weather from now on.
@@ -116,6 +136,49 @@ impl SimNet {
     #[must_use]
     pub fn is_cut(&self, from: HostId, to: HostId) -> bool {
         lock(&self.state).cut.get(&(from, to)).is_some_and(|until_ns| self.core.now_ns() < *until_ns)
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    pub(crate) fn is_cut_between(&self, from: SocketAddr, to: SocketAddr) -> bool {
+        self.is_cut(host_of(from.ip()), host_of(to.ip()))
+    }
+
+    /// How long something takes on a lane: what is lost is sent again, what would be overtaken is late. `None` if the way is cut.
+    pub(crate) fn lane_delay(&self, from: SocketAddr, to: SocketAddr) -> Option<u64> {
+        if self.is_cut_between(from, to) {
+            return None;
+        }
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        state.sent += 1;
+        let mut delay_ns = state.delay_ns();
+        let mut again_ns = LOST_AGAIN_NS;
+        while state.rng.chance(state.weather.loss_ppm) {
+            state.lost += 1;
+            delay_ns += again_ns;
+            again_ns = LOST_AGAIN_MAX_NS.min(again_ns * 2);
+        }
+        Some(delay_ns)
+    }
+
+    /// The same for what nobody sends again.
+    pub(crate) fn lane_once(&self, from: SocketAddr, to: SocketAddr) -> Option<u64> {
+        let is_cut = self.is_cut_between(from, to);
+        let mut state = lock(&self.state);
+        let state = &mut *state;
+        state.sent += 1;
+        if is_cut || state.rng.chance(state.weather.loss_ppm) {
+            state.lost += 1;
+            return None;
+        }
+        Some(state.delay_ns())
+    }
+
+    pub(crate) fn lane_socket(&self, addr: SocketAddr) -> Option<Arc<lanes::Socket>> {
+        lock(&self.lanes).get(&addr).and_then(Weak::upgrade)
     }
 
     /// Datagrams sent, and of those lost, so far.
@@ -151,10 +214,7 @@ impl SimNet {
         }
         let copies = 1 + u32::from(state.rng.chance(weather.repeat_ppm));
         for _ in 0..copies {
-            let mut delay = state.rng.between(weather.delay_min_ns, weather.delay_max_ns);
-            if state.rng.chance(weather.overtaken_ppm) {
-                delay += state.rng.below(weather.overtaken_ns + 1);
-            }
+            let delay = state.delay_ns();
             let (net, bytes) = (self.clone(), bytes.to_vec());
             self.core.at(now_ns + delay, move || net.deliver(from, to, bytes));
         }
@@ -195,6 +255,14 @@ impl Net for HostNet {
             port => port,
         };
         let addr = SocketAddr::new(ip, port);
+        if self.net.depth == Depth::T1 {
+            if self.net.lane_socket(addr).is_some() {
+                return Err(io::ErrorKind::AddrInUse.into());
+            }
+            let socket = Arc::new(lanes::Socket::new(addr, self.net.clone(), self.life.clone()));
+            lock(&self.net.lanes).insert(addr, Arc::downgrade(&socket));
+            return Ok(UdpBinding::Lanes(socket));
+        }
         let mut state = lock(&self.net.state);
         if state.sockets.get(&addr).is_some_and(|inbox| inbox.strong_count() > 0) {
             return Err(io::ErrorKind::AddrInUse.into());

@@ -31,6 +31,8 @@ const AFTER: Duration = Duration::from_secs(2);
 /// How deep the network goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
+    /// Frames over simulated ordered lanes: no QUIC, no TLS, no datagrams.
+    T1,
     /// Real QUIC and TLS over simulated datagrams.
     T2,
 }
@@ -40,8 +42,15 @@ impl Depth {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::T1 => "t1",
             Self::T2 => "t2",
         }
+    }
+
+    /// The depth of this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<Self> {
+        [Self::T1, Self::T2].into_iter().find(|depth| depth.name() == name)
     }
 }
 
@@ -125,7 +134,7 @@ pub fn run(plan: &Plan) -> std::io::Result<Report> {
     }
     Mutant::put_on(plan.mutant);
     crate::actors::begin();
-    let world = World::new(plan.seed);
+    let world = World::new(plan.seed, plan.depth);
     if let Some(path) = &plan.trace {
         world.core.trace.write_to(Box::new(BufWriter::new(File::create(path)?)), plan.every_step);
     }

@@ -19,6 +19,7 @@ use crate::exec::{Core, HostExecutor, HostId, Inside, Life, WORLD, lock};
 use crate::identity::Authority;
 use crate::net::{SimNet, ip_of};
 use crate::rng::{Purpose, Rng};
+use crate::run::Depth;
 
 /// The port of every process.
 pub const PORT: u16 = 7400;
@@ -113,10 +114,10 @@ pub struct World {
 impl World {
     /// An empty world.
     #[must_use]
-    pub fn new(seed: u64) -> Arc<Self> {
+    pub fn new(seed: u64, depth: Depth) -> Arc<Self> {
         crate::crypto::seed(seed);
         let core = Core::new(seed);
-        let net = SimNet::new(core.clone(), Rng::new(seed, Purpose::Net));
+        let net = SimNet::new(core.clone(), depth, Rng::new(seed, Purpose::Net));
         let (mut clocks, mut disks) = (Rng::new(seed, Purpose::Clocks), Rng::new(seed, Purpose::Disk));
         let clock = Arc::new(HostClock::new(core.clone(), 0, 0, 0));
         let own_disk = SimDisk::new(core.clone(), WORLD, disks.fork());

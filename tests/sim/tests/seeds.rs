@@ -8,6 +8,10 @@ fn plan(scenario: &str, seed: u64, seconds: u64) -> Plan {
     Plan { seed, scenario, depth: Depth::T2, seconds, mutant: None, trace: None, every_step: false }
 }
 
+fn at_t1(scenario: &str, seed: u64, seconds: u64) -> Plan {
+    Plan { depth: Depth::T1, ..plan(scenario, seed, seconds) }
+}
+
 fn passes(plan: &Plan) -> Report {
     let report = run(plan).expect("no trace is written");
     if let Some(violation) = &report.violation {
@@ -75,4 +79,30 @@ fn coordinators_that_lose_their_disk_are_replaced_under_traffic() {
     let report = passes(&plan("members", 1, 20));
     let count = |name| report.ops.get(name).copied().unwrap_or_default();
     assert!(count("coordinators removed") >= 1 && count("coordinators added") >= 1, "{:?}", report.ops);
+}
+
+#[test]
+fn over_lanes_two_runs_of_a_seed_are_the_same_and_two_seeds_are_not() {
+    for scenario in ["peace", "cluster"] {
+        let [one, other, third] = [1, 1, 2].map(|seed| passes(&at_t1(scenario, seed, 5)));
+        assert_eq!(one.hash, other.hash);
+        assert_ne!(one.hash, third.hash);
+        assert!(one.ops["told"] > 1_000, "{:?}", one.ops);
+    }
+}
+
+#[test]
+fn over_lanes_a_cluster_keeps_the_contract_whatever_goes_wrong() {
+    let report = passes(&at_t1("cluster", 1, 60));
+    assert!(report.faults.values().sum::<u64>() >= 20, "{:?}", report.faults);
+    for (scenario, seconds) in [("leases", 30), ("links", 60), ("zombies", 30), ("splits", 30), ("restless", 20)] {
+        passes(&at_t1(scenario, 1, seconds));
+    }
+}
+
+#[test]
+fn over_lanes_coordinators_keep_the_contract_whatever_goes_wrong() {
+    for scenario in ["coordinators", "crashes", "elections", "members", "retries"] {
+        passes(&at_t1(scenario, 1, 30));
+    }
 }
