@@ -404,13 +404,15 @@ pub(crate) mod tests {
     /// One packet of each kind.
     fn packets() -> Vec<Vec<u8>> {
         let types = vec![KnownType { name: "a.b".into(), code_hash: 1 << 60, runs: true }; 2];
-        let plan = Plan::Gpu { arena_bytes: 1 << 33, sets: 48, shards: 4096, devices: 2, device: 1 };
+        let fabric = GroupFabric::Vmm;
+        let plan = Plan::Gpu { arena_bytes: 1 << 33, sets: 48, shards: 4096, devices: 2, device: 1, fabric };
         let packets = [
             Packet::Hello(Hello { types, ..Hello::new(facts(), &[], |_| true) }),
             Packet::Setup(Setup { shape: SMALL, plan: Plan::of_cpu(&CpuDeviceConfig::DEFAULT) }),
             Packet::Setup(Setup { shape: SMALL, plan }),
             Packet::Fabric { bytes: 1 << 21 },
             Packet::Peer { device: 1, bytes: 1 << 21 },
+            Packet::Id("00ff".into()),
             Packet::Ready,
             Packet::Fault("an illegal address".into()),
         ];
