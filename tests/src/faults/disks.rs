@@ -12,7 +12,7 @@ const SIZE: &str = "size=64m";
 /// What fills it.
 const FILLER: &str = "filler";
 /// Written at once to fill it.
-const BLOCK: [u8; 1 << 16] = [7; 1 << 16];
+static BLOCK: [u8; 1 << 16] = [7; 1 << 16];
 
 /// A file system in memory; gone when dropped.
 #[derive(Debug)]

@@ -163,7 +163,10 @@ pub async fn run(env: &Env, executable: &str, options: &Options) -> Result<Strin
     };
     let all = env.timeout(plan.over() + 2 * PATIENCE, all).await.context("the load to go on after the last fault")?;
     let (sent, inflicted, watched, first, second) = all;
-    (inflicted?, sent?, first?, second?);
+    inflicted?;
+    sent?;
+    first?;
+    second?;
     let (looks, stopped) = (watched?, inflicting.ended);
     for event in &stopped {
         println!("ended by itself, and said why: {event}");
