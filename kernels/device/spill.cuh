@@ -107,12 +107,16 @@ RF_FN void drain_list(const Params &p, Shared &s, u32 me) {
 // Moves what has room now. Uniform over the block; called whenever a ring for which something waits has got room, because
 // what is published counts on it.
 RF_SLOW void drain_spill(const Params &p, Shared &s, u32 me) {
-    if (s.spill_live == s.spill_fresh && s.spill_fresh <= SHORT_LIST) {
+    const bool as_list = s.spill_live == s.spill_fresh && s.spill_fresh <= SHORT_LIST;
+    // Somewhere more has room than is in pages; or the list is long.
+    const bool link = s.spill_link != 0 || s.spill_fresh > SPILL_SLOTS / 8;
+    // Every thread has read what the first warps are about to change.
+    __syncthreads();
+    if (as_list) {
         drain_list(p, s, me);
         return;
     }
-    // Somewhere more has room than is in pages; or the list is long.
-    if (s.spill_link != 0 || s.spill_fresh > SPILL_SLOTS / 8) link_spill(p, s, me);
+    if (link) link_spill(p, s, me);
     u32 *free_slots = spill_free_of(p, me);
     const u32 lane = threadIdx.x & 31, q = lane & 3;
     if (threadIdx.x == 0) s.spill_ready = s.spill_link = 0;
