@@ -86,7 +86,7 @@ impl Leases {
             return Grant::Fenced;
         };
         self.with(|table| {
-            let Some((_, table)) = table.as_mut() else { return Grant::NotInCharge };
+            let Some((term, table)) = table.as_mut() else { return Grant::NotInCharge };
             if table.node(incarnation).is_none() {
                 table.follow(now_ns, state.alive().map(|member| member.incarnation));
             }
@@ -98,7 +98,12 @@ impl Leases {
                 let offset_ms = if measured.error_ms == 0 { at_first } else { measured.offset_ms };
                 return Grant::Quarantined { offset_ms };
             }
-            if table.grant(incarnation, received_ns, renewal) { Grant::Granted } else { Grant::Fenced }
+            if !table.grant(incarnation, received_ns, renewal) {
+                return Grant::Fenced;
+            }
+            let waited_ns = now_ns.saturating_sub(received_ns);
+            tracing::trace!(target: "fence", incarnation, term = *term, waited_ns, "granted");
+            Grant::Granted
         })
     }
 
@@ -236,6 +241,7 @@ impl Steward {
             tracing::warn!(configured_ms = self.first.1, in_effect_ms = state.lease_ms(), "the lease was fixed before");
         }
         self.leases.with(|leases| *leases = Some((term, table)));
+        tracing::trace!(target: "fence", term, "elected");
         drop(state);
         self.leases.look_at_own_clock(&self.env);
         self.leases.hear_coordinators(&clocks, self.env.monotonic_ns());
@@ -325,9 +331,13 @@ impl Steward {
         let now_ns = self.env.monotonic_ns();
         let state = self.group.published().state();
         self.leases.with(|table| {
-            table.as_mut().map_or_else(Vec::new, |(_, table)| {
+            table.as_mut().map_or_else(Vec::new, |(term, table)| {
                 table.follow(now_ns, state.alive().map(|member| member.incarnation));
-                table.doom(now_ns)
+                let doomed = table.doom(now_ns);
+                for incarnation in &doomed {
+                    tracing::trace!(target: "fence", incarnation, term = *term, "doomed");
+                }
+                doomed
             })
         })
     }

@@ -208,6 +208,8 @@ impl Member {
             let make = || {
                 sent = self.env.now();
                 sent_wall_ms = self.env.wall_ms();
+                let incarnation = self.joined.incarnation;
+                tracing::trace!(target: "fence", incarnation, sent_ns = sent.as_ns(), "renewed");
                 let report = *self.channels.report.borrow();
                 NodeRequest::Renew {
                     incarnation: self.joined.incarnation,

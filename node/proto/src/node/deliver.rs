@@ -90,6 +90,16 @@ impl NodeProto {
         let fenced = matches!(header.source, Source::Node(incarnation) if !self.live.contains_key(&incarnation.0));
         let late = !header.source.is_client() && header.lease_end_ms.saturating_add(LEASE_GRACE_MS) < now.wall_ms;
         let congested = header.source.is_client() && self.outbound.is_congested();
+        if let Source::Node(incarnation) = header.source {
+            tracing::trace!(
+                target: "fence",
+                receiver = self.config.incarnation.0,
+                incarnation = incarnation.0,
+                lease_end_ms = header.lease_end_ms,
+                "{}",
+                if fenced || late { "refused" } else { "accepted" }
+            );
+        }
         for run in deliver.runs() {
             if fenced {
                 self.lost(source, &run, LostReason::SenderFenced);

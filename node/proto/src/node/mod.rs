@@ -306,6 +306,7 @@ impl NodeProto {
             return;
         }
         self.view_index = view.index;
+        tracing::trace!(target: "fence", incarnation = self.config.incarnation.0, index = view.index, "saw");
         if view.fence(self.config.incarnation) == Fence::Fenced {
             self.fenced_for_ever = true;
             self.actions.push_back(Action::Fenced);
@@ -330,6 +331,8 @@ impl NodeProto {
     pub fn handle_lease(&mut self, now: Now, end_mono_ns: u64, end_wall_ms: u64) {
         self.lease_end_ns = end_mono_ns;
         self.lease_end_wall_ms = end_wall_ms;
+        let incarnation = self.config.incarnation.0;
+        tracing::trace!(target: "fence", incarnation, end_ns = end_mono_ns, lease_end_ms = end_wall_ms, "held");
         for device in 0..self.devices.len() as u16 {
             self.submit(DeviceIndex(device), Control::Lease { deadline_ns: end_mono_ns });
         }
@@ -568,7 +571,11 @@ impl NodeProto {
             return Polled::Looped;
         }
         match self.nodes.get(&peer.0) {
-            Some(&link) => Polled::Action(Action::Send { link, lane: Lane::Data, frame }),
+            Some(&link) => {
+                let (incarnation, lease_end_ms) = (self.config.incarnation.0, self.lease_end_wall_ms);
+                tracing::trace!(target: "fence", incarnation, lease_end_ms, "published");
+                Polled::Action(Action::Send { link, lane: Lane::Data, frame })
+            }
             // Cannot happen while `peer_up` and `nodes` change together; the channel sends it again with the next link.
             None => Polled::Looped,
         }
