@@ -114,6 +114,34 @@ def plan(options):
     return [run for run in runs if not options.names or run.spec in options.names]
 
 
+def check_traces(options):
+    """Every NAME.tla with its NAME.cfg in the folder: recorded behaviours, which TLC must accept as the configuration says."""
+    for module in SPECS.glob("*.tla"):
+        shutil.copy(module, options.traces)
+    failed = 0
+    for cfg in sorted(options.traces.glob("*.cfg")):
+        run = Run(cfg.stem)
+        command = ["java", "-XX:+UseSerialGC", f"-Xmx{options.heap}", f"-Djava.io.tmpdir={options.traces}", "-cp", str(options.jar)]
+        command += ["tlc2.TLC", "-workers", "1", "-metadir", str(options.traces / "states"), "-config", cfg.name, f"{cfg.stem}.tla"]
+        # A trace that stops before its end is a deadlock; of those that were damaged every one must stop.
+        if "NoneEnds" in cfg.read_text():
+            command.append("-deadlock")
+        code = run.call(command, options.traces, TIME_LIMIT_S[False])
+        shutil.rmtree(options.traces / "states", ignore_errors=True)
+        output = options.traces / f"{cfg.stem}.txt"
+        (options.traces / "output.txt").rename(output)
+        run.problem = run.judge(code)
+        states = re.findall(r"([\d,]+) distinct states found", run.output)
+        print(f"{cfg.stem}: {states[-1] if states else 0} states, {run.seconds:.1f} s of CPU, {run.problem or 'ok'}")
+        if run.problem:
+            failed += 1
+            # Where it stopped: the last state's trace and step.
+            trace, at = (re.findall(rf"^/\\ {name} = (\d+)", run.output, re.MULTILINE)[-1:] or ["?"] for name in ("trace", "at"))
+            error = re.findall(r"^Error: (.*)", run.output, re.MULTILINE)[:1] or ["out of time, or killed"]
+            print(f"  Trace{trace[0]} of {cfg.stem}.tla, step {at[0]}: {error[0]} See {output}", file=sys.stderr)
+    return 1 if failed else 0
+
+
 def main():
     parser = argparse.ArgumentParser(prog="specs/check.sh", description=__doc__)
     parser.add_argument("--jar", type=pathlib.Path, required=True, help=argparse.SUPPRESS)
@@ -123,10 +151,13 @@ def main():
     parser.add_argument("--workers", type=int, default=1, help="threads of each")
     parser.add_argument("--heap", default="2g", help="memory of each")
     parser.add_argument("--nice", type=int, default=0, help="niceness of each")
+    parser.add_argument("--traces", type=pathlib.Path, help="only the recorded behaviours in this folder")
     parser.add_argument("names", nargs="*", help="only these specifications")
     options = parser.parse_args()
     options.jar, options.work = options.jar.resolve(), options.work.resolve()
 
+    if options.traces:
+        return check_traces(options)
     runs = plan(options)
     if not runs:
         raise SystemExit(f"no specification is called {' or '.join(options.names)}")

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks every specification and shows that each of its mutations is rejected. Needs python3 and java; fetches TLC itself.
 #   bash specs/check.sh [--full] [--jobs N] [NAME...]      NAME: Fence, Migrate, ...
+#   bash specs/check.sh --traces FOLDER                    recorded behaviours instead (tests/sim/tests/fence.rs writes them)
 # Exit code: 0 all as expected; 1 not; without java or TLC 0 and "not run", or 1 if RINGFLEET_MUST_RUN=1.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -23,7 +23,7 @@ const LASTS_MAX_MS: u64 = 4_000;
 /// After so long without a packet a connection is dead on both sides (`ringfleet_link::LinkConfig::idle_timeout`).
 const DEAD_MS: u64 = 10_000;
 /// How far a wall clock may be off, either way: half of what the contract allows between two of them.
-const WALL_OFFSET_MS: u64 = 95;
+pub const WALL_OFFSET_MS: u64 = 95;
 /// How far the rate of a clock may be off, either way: a cheap crystal in a hot rack, ten times over.
 const RATE_PPM: u64 = 1_000;
 

@@ -8,7 +8,7 @@
 //! hears nothing dies on each side by itself; what a killed process had under way still arrives, and nothing says that it is dead;
 //! whoever speaks on a connection that its peer has given up is told so. Everything that waits is bounded by [`LaneLimits`].
 //!
-//! A connection is one [`Pair`], and each side looks only at what has arrived there. Two things are known sooner than in truth:
+//! A connection is one `Pair`, and each side looks only at what has arrived there. Two things are known sooner than in truth:
 //! that a piece was delivered while the way back is open, and room in a window to a writer that does not wait for it.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -19,6 +19,7 @@
 //! | [`mutants`], [`power`] | what must be found, and how soon it is |
 //! | [`work`], [`actors`] | what clients do |
 //! | [`checks`], [`observe`] | the contract |
+//! | [`fence_steps`], [`fence_trace`] | traces as behaviours of `specs/Fence.tla` |
 //! | [`scenario`], [`run`](mod@run), [`cli`] | runs |
 //!
 //! Deliberately absent: a model of the code. What runs is what ships; the one thing that is replaced is the machine.
@@ -32,6 +33,8 @@ pub mod crypto;
 pub mod disk;
 pub mod exec;
 pub mod faults;
+pub mod fence_steps;
+pub mod fence_trace;
 pub mod identity;
 pub mod lanes;
 pub mod mutants;

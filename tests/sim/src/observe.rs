@@ -20,6 +20,7 @@ use crate::checks::raft::{Raft, Seen, digest};
 use crate::clock::WALL_START_MS;
 use crate::cluster::{BOUNDS, Cluster, SHARDS};
 use crate::exec::lock;
+use crate::fence_steps::FenceSteps;
 
 /// Steps between two looks at the coordinators.
 const LOOK_EVERY: u64 = 8;
@@ -72,6 +73,8 @@ pub struct Observer {
     handled: Vec<Handling>,
     /// The incarnation whose device runs in a task.
     executors: BTreeMap<u64, u64>,
+    /// What a trace that is written is told of the log and of devices.
+    fence: Option<FenceSteps>,
 }
 
 /// What a look at the coordinators says.
@@ -91,7 +94,8 @@ impl Observer {
     /// Of one cluster.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, checks: Arc<Checks>) -> Self {
-        Self { cluster, checks, calls: 0, panics: 0, handled: Vec::new(), executors: BTreeMap::new() }
+        let fence = cluster.world.core.trace.is_written().then(FenceSteps::default);
+        Self { cluster, checks, calls: 0, panics: 0, handled: Vec::new(), executors: BTreeMap::new(), fence }
     }
 
     /// Called after every step.
@@ -102,6 +106,9 @@ impl Observer {
         self.calls += 1;
         if let Some(violation) = self.cluster.take_violation() {
             return Err(violation);
+        }
+        if let Some(fence) = &mut self.fence {
+            fence.look(&self.cluster);
         }
         actors::take(&mut self.handled);
         if !self.handled.is_empty() {
@@ -202,6 +209,9 @@ impl Observer {
                     }
                 };
                 residence.execute((*set, shard.0), executor)?;
+                if let Some(fence) = &mut self.fence {
+                    fence.executed(&self.cluster, host, executor);
+                }
             }
             time.handle(&handling, true_ms)?;
             if let Some((session, seq)) = of {

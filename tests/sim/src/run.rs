@@ -12,6 +12,7 @@ use crate::checks::c7_conservation::{check_sum, check_undisturbed};
 use crate::cluster::Cluster;
 use crate::exec::lock;
 use crate::faults::Nemesis;
+use crate::fence_steps::FenceLog;
 use crate::mutants::Mutant;
 use crate::observe::{Checks, Observer, counted};
 use crate::rng::{Purpose, Rng};
@@ -135,9 +136,13 @@ pub fn run(plan: &Plan) -> std::io::Result<Report> {
     Mutant::put_on(plan.mutant);
     crate::actors::begin();
     let world = World::new(plan.seed, plan.depth);
-    if let Some(path) = &plan.trace {
-        world.core.trace.write_to(Box::new(BufWriter::new(File::create(path)?)), plan.every_step);
-    }
+    let Some(path) = &plan.trace else { return Ok(run_in(&world, plan)) };
+    world.core.trace.write_to(Box::new(BufWriter::new(File::create(path)?)), plan.every_step);
+    let steps = FenceLog::new(world.core.clone());
+    Ok(tracing::subscriber::with_default(steps, || run_in(&world, plan)))
+}
+
+fn run_in(world: &Arc<World>, plan: &Plan) -> Report {
     let cluster = Cluster::new(world.clone(), plan.scenario, plan.seed, plan.mutant);
     let checks = Arc::new(Checks::default());
     let done = Arc::new(AtomicBool::new(false));
@@ -185,7 +190,7 @@ pub fn run(plan: &Plan) -> std::io::Result<Report> {
         tail: core.trace.tail(40),
     };
     world.clear();
-    Ok(report)
+    report
 }
 
 /// Leads a run through its parts.

@@ -79,6 +79,24 @@ impl Trace {
         state.last.push_back(line);
     }
 
+    /// Whether events are written.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.lock().out.is_some()
+    }
+
+    /// A step of leases and fences, for `fence_trace`: written where events are, and no part of the hash.
+    pub fn step(&self, now_ns: u64, step: &str, host: &str, fields: &[(&str, u64)]) {
+        let mut state = self.lock();
+        let Some(out) = &mut state.out else { return };
+        let (s, us) = (now_ns / 1_000_000_000, now_ns / 1000 % 1_000_000);
+        let mut line = format!("{{\"t\":{s}.{us:06},\"event\":\"fence\",\"step\":\"{step}\",\"host\":\"{host}\"");
+        for (name, value) in fields {
+            let _ = write!(line, ",\"{name}\":{value}");
+        }
+        let _ = writeln!(out, "{line}}}");
+    }
+
     /// The hash so far.
     #[must_use]
     pub fn hash(&self) -> u64 {
