@@ -72,7 +72,16 @@ template <class T> RF_FN T rf_wrapping_add(T a, T b) { RF_TYPES; return (T)((W)a
 template <class T> RF_FN T rf_wrapping_sub(T a, T b) { RF_TYPES; return (T)((W)a - (W)b); }
 template <class T> RF_FN T rf_wrapping_mul(T a, T b) { RF_TYPES; return (T)((W)a * (W)b); }
 template <class T> RF_FN T rf_wrapping_neg(T a) { RF_TYPES; return (T)((W)0 - (W)a); }
-template <class T> RF_FN T rf_wrapping_abs(T a) { return a < 0 ? rf_wrapping_neg(a) : a; }
+// The compiler knows nothing of these bits but that they are there.
+RF_FN u32 rf_opaque(u32 a) { asm("" : "+r"(a)); return a; }
+RF_FN u64 rf_opaque(u64 a) { asm("" : RF_ON_DEVICE("+l", "+r")(a)); return a; }
+RF_FN rf_u128 rf_opaque(rf_u128 a) { return (rf_u128)rf_opaque((u64)(a >> 64)) << 64 | (u64)a; }
+// NVRTC 13.0 takes `a < 0 ? -a : a` for a number that is never negative, and leaves out what is done for the least one.
+template <class T> RF_FN T rf_wrapping_abs(T a) {
+    RF_TYPES;
+    const T negative = (T)rf_opaque((W)0 - (W)a);
+    return a < 0 ? negative : a;
+}
 template <class T> RF_FN T rf_wrapping_shl(T a, u32 by) { RF_TYPES; return (T)((W)(U)a << (by & (I::BITS - 1))); }
 template <class T> RF_FN T rf_wrapping_shr(T a, u32 by) { RF_TYPES; return (T)(a >> (by & (I::BITS - 1))); }
 
@@ -120,7 +129,7 @@ RF_FN u32 rf_mul(rf_u128 a, rf_u128 b, rf_u128 &out) {
 }
 RF_FN u32 rf_mul(rf_i128 a, rf_i128 b, rf_i128 &out) {
     const bool negative = (a < 0) != (b < 0);
-    const rf_u128 x = (rf_u128)(a < 0 ? rf_wrapping_neg(a) : a), y = (rf_u128)(b < 0 ? rf_wrapping_neg(b) : b);
+    const rf_u128 x = (rf_u128)rf_wrapping_abs(a), y = (rf_u128)rf_wrapping_abs(b);
     rf_u128 product;
     const u32 fault = rf_mul(x, y, product);
     out = (rf_i128)(negative ? rf_wrapping_neg(product) : product);
@@ -184,7 +193,7 @@ template <class T> RF_FN u32 rf_neg(T a, T &out) {
 }
 template <class T> RF_FN u32 rf_abs(T a, T &out) {
     out = rf_wrapping_abs(a);
-    return out < 0 ? FAULT_OVERFLOW : FAULT_NONE;
+    return a == rf_int<T>::LEAST ? FAULT_OVERFLOW : FAULT_NONE;
 }
 template <class T> RF_FN u32 rf_pow(T base, u32 exponent, T &out) {
     out = 1;

@@ -45,6 +45,7 @@ run() {
         done
     done | tee "$lines"
     awk -v floor="$floor_percent" -v runs="$runs" '
+        /^NVIDIA/ { next }
         !/\[ok\]/ { print "a run failed: " $0; bad = 1; next }
         { name = $1; rust = sub(/,rust$/, "", name)
           for (i = 2; i <= NF; i++) if ($i == "G" && $(i + 1) ~ /^msg/) rate = $(i - 1)

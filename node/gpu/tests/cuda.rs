@@ -232,6 +232,59 @@ fn what_waits_for_the_egress_holds_back_the_acknowledgement_and_the_flush_of_rou
     until(&device, |total| total.ingress_done == sent);
 }
 
+/// Asks with 1, 2, ... 512 under way at a time, to actors on all workers: some come to an idle worker alone, some beside others, and the host's
+/// memory is read while it is half filled. Each is answered once, with what it asked.
+#[test]
+fn asks_a_few_at_a_time_are_answered_once_each() {
+    const ACTORS: u64 = 100_000;
+    const EACH: u32 = 400_000;
+    let Some(mut device) = start() else { return };
+    lease(&mut device, 600_000);
+    deploy(&mut device, ECHOES, "echo", KeySpace::Dense { count: ACTORS }, 300, 0);
+    let mut number = 0_u32;
+    let mut out = [Envelope::default(); 1024];
+    for window in [1_u32, 2, 3, 8, 64, 512] {
+        let (first, began) = (number, Instant::now());
+        let (mut answered, mut came, mut last) = (vec![false; EACH as usize], 0_u32, Instant::now());
+        // A small window is slow: it ends early.
+        while came < number - first || (number - first < EACH && began.elapsed() < Duration::from_secs(3)) {
+            while number - first < EACH && number - first - came < window && began.elapsed() < Duration::from_secs(3) {
+                let ask = number + 1;
+                let key = u64::from(ask).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+                let body = (u64::from(ask) << 32 | key).to_le_bytes();
+                let ping = message(ask, ECHOES, key % ACTORS, kind("Ping"), Flags::ASK, &body);
+                if device.push_ingress(&[ping]) == 0 {
+                    break;
+                }
+                number = ask;
+            }
+            let taken = device.poll_egress(&mut out);
+            for answer in &out[..taken] {
+                let ask = answer.to().as_client().expect("to the client").1;
+                let key = u64::from(ask).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
+                assert_eq!(answer.payload[..8], (u64::from(ask) << 32 | key).to_le_bytes(), "{answer:?}");
+                let at = ask.wrapping_sub(first + 1) as usize;
+                let seen = answered.get_mut(at);
+                assert_eq!(
+                    seen.as_deref(),
+                    Some(&false),
+                    "ask {ask} of {first}..{number}, window {window}, {answer:?}"
+                );
+                answered[at] = true;
+                came += 1;
+                last = Instant::now();
+            }
+            if last.elapsed() > Duration::from_secs(1) {
+                let lost: Vec<usize> = (0..(number - first) as usize).filter(|at| !answered[*at]).collect();
+                panic!("window {window}: no answer to {lost:?} of {}: {:?}", number - first, device.total());
+            }
+        }
+        println!("window {window}: {came} asks answered once each in {:?}", began.elapsed());
+    }
+    let total = device.total();
+    assert_eq!((total.handled, total.dead_total(), total.in_flight()), (u64::from(number), 0, 0), "{total:?}");
+}
+
 #[test]
 fn a_gpu_answers_counts_refuses_and_obeys_its_lease() {
     let Some(mut device) = start() else { return };
