@@ -49,8 +49,8 @@ pub struct IngressPort {
 pub struct EgressPort {
     egress_slots: u32,
     head: Vec<u32>,
-    /// Whose last envelope came by the bell, so that their tail may be one behind.
-    ahead: Vec<bool>,
+    /// How many envelopes of each have come by the bell since its tail was level: so far behind the tail may be.
+    ahead: Vec<u32>,
     /// The check of the last bell that was looked at whole: it is taken once.
     bell_seen: u64,
     broken: bool,
@@ -196,7 +196,7 @@ impl EgressPort {
         Self {
             egress_slots,
             head: vec![0; workers],
-            ahead: vec![false; workers],
+            ahead: vec![0; workers],
             bell_seen: 0,
             broken: false,
             behind: false,
@@ -229,7 +229,11 @@ impl EgressPort {
         let mut taken = if out.is_empty() || self.events.len() >= EVENTS_MAX { 0 } else { self.take_bell(memory, out) };
         for worker in 0..self.head.len() {
             let tail = word32(memory, offset_of!(HostPage, egress_tail) + worker * 4).load(Ordering::Relaxed);
-            if tail == self.head[worker] || taken == out.len() {
+            if tail == self.head[worker] {
+                self.ahead[worker] = 0;
+                continue;
+            }
+            if taken == out.len() {
                 continue;
             }
             if self.events.len() < EVENTS_MAX {
@@ -260,7 +264,7 @@ impl EgressPort {
         };
         *head = head.wrapping_add(1);
         let head = *head;
-        self.ahead[worker as usize] = true;
+        self.ahead[worker as usize] += 1;
         // Release: as behind `take`.
         word32(memory, offset_of!(HostPage, egress_head) + worker as usize * 4).store(head, Ordering::Release);
         self.hand_out(bytemuck::cast(words), &mut out[..1])
@@ -281,10 +285,11 @@ impl EgressPort {
         // Acquire: pairs with the worker's system-scope fence before it published the tail.
         fence(Ordering::Acquire);
         let ready = tail.wrapping_sub(head);
-        if ready == u32::MAX && self.ahead[worker] {
+        // No order holds between a tail and the bell of the next round.
+        if head.wrapping_sub(tail) <= self.ahead[worker] {
             return 0;
         }
-        self.ahead[worker] = false;
+        self.ahead[worker] = 0;
         if ready > self.egress_slots {
             self.broken = true;
             return 0;
@@ -506,6 +511,23 @@ mod tests {
         publish_egress(&map, 0, 5);
         assert_eq!(port.poll(&map, &mut out), 5);
         assert_eq!(port.poll(&map, &mut out), 0, "it has been lying there");
+    }
+
+    #[test]
+    fn two_envelopes_may_come_by_the_bell_before_the_first_tail() {
+        let map = SharedMap::create(SHAPE).expect("memory");
+        let mut port = EgressPort::new(&map.shape().geometry());
+        let mut out = [Envelope::default(); 8];
+        for position in 0..2 {
+            ring_egress_bell(&map, 1, position, &keyed(7 + u64::from(position)));
+            assert_eq!((port.poll(&map, &mut out), out[0].to_key), (1, 7 + u64::from(position)));
+        }
+        for tail in [1, 2] {
+            publish_egress(&map, 1, tail);
+            assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, false), "tail {tail}");
+        }
+        publish_egress(&map, 1, 1);
+        assert_eq!((port.poll(&map, &mut out), port.is_broken()), (0, true), "it was level: it went back");
     }
 
     #[test]
