@@ -99,6 +99,8 @@ RF_FN void handle_batch(const Params &p, Shared &s, u32 me, Team team, bool over
         team.sync();
         if (s.later_count == 0) break;
     }
+    // Read by everyone before the first clears it.
+    const bool settle = s.gates != 0;
 #if RF_COUNT
     if (team.is_alone()) {
         if (tally.handled != 0) {
@@ -107,7 +109,7 @@ RF_FN void handle_batch(const Params &p, Shared &s, u32 me, Team team, bool over
             atomicAdd(&s.to_rings, tally.to_rings);
         }
         team.sync();
-        if (s.gates != 0) settle_gates(s, team);
+        if (settle) settle_gates(s, team);
         return;
     }
     tally.handled = __reduce_add_sync(~0u, tally.handled);
@@ -120,7 +122,7 @@ RF_FN void handle_batch(const Params &p, Shared &s, u32 me, Team team, bool over
     }
 #endif
     team.sync();
-    if (s.gates != 0) settle_gates(s, team);
+    if (settle) settle_gates(s, team);
 }
 
 // Clears what a round counts.

@@ -29,7 +29,10 @@ static constexpr u32 CARRY = CARRIERS * CARRY_LOADS / 4; // envelopes at once
 static constexpr u32 RELAY_PAUSE_NS = 200;
 static constexpr u32 BAR_CARRY = 1, BAR_CARRIERS = 2;
 
-RF_FN void bar_sync(u32 barrier, u32 threads) { asm volatile("bar.sync %0,%1;" ::"r"(barrier), "r"(threads) : "memory"); }
+RF_FN void bar_sync(u32 barrier, u32 threads) {
+    __syncwarp(); // it is for whole warps
+    asm volatile("bar.sync %0,%1;" ::"r"(barrier), "r"(threads) : "memory");
+}
 RF_FN uint4 load_host_16(const void *p) { return __ldcv(reinterpret_cast<const uint4 *>(p)); }
 RF_FN uint4 *ingress_slot(const Params &p, u32 worker, u32 slot) {
     return reinterpret_cast<uint4 *>(p.ingress) + ((u64)worker * INGRESS_SLOTS + slot) * 4;
@@ -143,6 +146,8 @@ RF_FN void watch_host(const Params &p, RouterShared &s) {
     Watch w;
     w.head = load_system(&host_of(p)->ingress_head);
     while (follow(p, s, w, read_line(p))) {}
+    // The workers have what was carried last: the kernel after this one begins behind it (C3).
+    if (w.owed && threadIdx.x == 0) store_system(&host_of(p)->ingress_head, w.head);
     if (threadIdx.x == 0) {
         store_relaxed(&device_of(p)->stop, 1);
         s.stop = 1;

@@ -122,7 +122,7 @@ RF_SLOW void drain_spill(const Params &p, Shared &s, u32 me) {
     if (threadIdx.x == 0) s.spill_ready = s.spill_link = 0;
 #pragma unroll 1
     for (u32 ring = threadIdx.x >> 5; ring < OUTBOUND; ring += WARPS) {
-        const u32 waiting = s.out_waiting[ring];
+        const u32 waiting = s.out_waiting[ring], linked = s.out_linked[ring];
         if (waiting == 0) continue;
         const u32 tail = s.out_tail[ring], first = tail - waiting;
         const u32 end = ring_published_tail(tail, s.out_head[ring], outbound_slots(ring)), count_moved = end - first;
@@ -135,12 +135,12 @@ RF_SLOW void drain_spill(const Params &p, Shared &s, u32 me) {
         }
         __syncwarp();
         messages = __reduce_add_sync(~0u, messages);
-        // Pages of which nothing is left.
-        const u32 pages = (end - 1) / SPILL_PAGE - first / SPILL_PAGE + 1;
+        // Pages of which nothing is left. What waits still, and is in none, may go by the list.
+        const u32 pages = ring_pages(first, end, SPILL_PAGE);
 #pragma unroll 1
         for (u32 k = lane; count_moved != 0 && k < pages; k += 32) {
             const u32 at = (first / SPILL_PAGE + k) * SPILL_PAGE;
-            if (end != tail && !is_past(end, at + SPILL_PAGE)) continue;
+            if (count_moved != linked && !is_past(end, at + SPILL_PAGE)) continue;
             u16 &page = page_at(p, me, ring, at);
             free_pages_of(p, me)[atomicAdd(&s.spill_free_pages, 1)] = page;
             page = NONE16;

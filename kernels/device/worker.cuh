@@ -72,6 +72,8 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
         for (u32 i = 0; i < 8; i++) s.phase[i] = 0;
     }
     __syncthreads();
+    // Heads have moved since the kernel before; markers come behind what waits.
+    if (s.spill_live != 0) drain_spill(p, s, me);
     learn_tables(p, s, me);
 #pragma unroll 1
     for (u32 i = threadIdx.x; again && i < save[SAVE_GATES]; i += THREADS) {
@@ -195,12 +197,13 @@ RF_FN void run_worker(const Params &p, Shared &s, u32 me) {
                 s.hot_next = 0;
                 if (!spilled || !leased || room != 0) s.spill_moved_ns = s.now_ns;
             }
-            if (learn) {
-                learn_tables(p, s, me);
-                dirty = true;
-            }
+            // Before tables are learned, whose markers would else take room that belongs to what waits (spill.cuh).
             if (drain) {
                 drain_spill(p, s, me);
+                dirty = true;
+            }
+            if (learn) {
+                learn_tables(p, s, me);
                 dirty = true;
             }
             if (due) fire_timers(p, s, me, limit);

@@ -33,14 +33,15 @@ int main() {
         if (what == 'm') out = hlc_from_ms(a);
         if (what == 'l') out = hlc_limit(a);
         if (what == 'r') out = ring_has_room((u32)a, (u32)b, (u32)c);
-        if (what == 'b') out = a + bell_part(b, (u32)c);
+        if (what == 'b') out = a + bell_part(b, (u32)c) - bell_part(0, (u32)c);
         if (what == 'k') set.key_count = a, set.keys_per_shard = b, set.magic = c;
         if (what == 'n') set.dense = a, set.shards = (u16)b;
         if (what == 'h') { u32 shard; out = shard_of(set, a, b, shard) ? shard : ~0ull; }
         if (what == 'p') set.restarts = (u32)a, set.window_ms = (u32)b, window = 0;
         if (what == 'f') out = may_restart(set.restarts, set.window_ms, window, a);
         if (what == 'w') out = window;
-        if (what == 's') out = BELL_SALT;
+        if (what == 's') { out = BELL_SALT; for (u32 i = 0; i < 9; i++) out += bell_part(0, i); }
+        if (what == 'g') out = ring_pages((u32)a, (u32)b, (u32)c);
         if (what == 't') out = ring_published_tail((u32)a, (u32)b, (u32)c);
         std::printf("%" PRIu64 "\n", (uint64_t)out);
     }
@@ -221,6 +222,14 @@ fn device_code_and_contract_agree_on_stamps_and_positions() {
             ask('r', [at.into(), head.into(), slots], u64::from(u64::from(ahead) < slots));
             let tail = head.wrapping_add(ahead.min(16));
             ask('t', [at.into(), head.into(), slots], tail.into());
+        }
+    }
+    // Pages count on where positions begin anew.
+    for first in [0_u32, 1, 63, 64, 100, u32::MAX - 100, u32::MAX - 31, u32::MAX] {
+        for count in [1_u32, 31, 32, 33, 63, 64, 65, 300] {
+            let end = first.wrapping_add(count);
+            let pages = (u64::from(first) + u64::from(count) - 1) / 64 - u64::from(first) / 64 + 1;
+            ask('g', [first.into(), end.into(), 64], pages);
         }
     }
     // The bell's check, added up word by word.
