@@ -37,7 +37,7 @@ fn replay(script: &str) -> String {
     let home = tempfile::tempdir().expect("a folder");
     let mut shown = String::new();
     for line in script.lines() {
-        if line.starts_with('#') || line.is_empty() && shown.is_empty() {
+        if line.starts_with("# ") || line.is_empty() && shown.is_empty() {
             shown += &format!("{line}\n");
         } else if let Some(arguments) = line.strip_prefix("$ ") {
             if !shown.is_empty() && !shown.ends_with("\n\n") {

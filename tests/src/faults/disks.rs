@@ -57,7 +57,10 @@ impl Disk {
 
     /// Makes room again.
     pub fn free(&self) -> Result<()> {
-        match fs::remove_file(self.at.join(FILLER)) {
+        let filler = self.at.join(FILLER);
+        // Cut first: a child of this process that has not come to its exec yet still has it open.
+        let emptied = File::options().write(true).truncate(true).open(&filler).and_then(|_| fs::remove_file(&filler));
+        match emptied {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("emptying a disk"),
             _ => Ok(()),
         }
