@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 mod choices;
+mod free;
 mod parts;
 
 /// SplitMix64.
@@ -124,6 +125,9 @@ struct Writer<'a> {
     low: bool,
     /// Functions of `math` may be called.
     math: bool,
+    /// So many free functions may be called.
+    free: usize,
+    sends_nothing: bool,
     names: usize,
     loops: usize,
     gives: Option<&'static str>,
@@ -236,7 +240,7 @@ impl Writer<'_> {
 
     fn float_expr(&mut self, ty: &'static str, depth: usize) -> String {
         let d = depth - 1;
-        match self.random.below(17) {
+        match self.random.below(18) {
             0 => format!("({}).sqrt()", self.expr(ty, d)),
             1 => {
                 let method = *self.random.pick(&["floor", "ceil", "round", "trunc", "abs", "signum"]);
@@ -261,6 +265,7 @@ impl Writer<'_> {
             9 | 13 | 14 if self.math => self.transcendental(ty, d),
             10 => self.part(ty, d),
             11 => self.choice(ty, d),
+            17 => self.free_value(ty, d),
             12 if self.low && ty == "f64" => format!("Self::h5({}, {}).1", self.expr("i32", d), self.expr("f64", d)),
             12 => format!("({}).clamp(-1.5, {})", self.expr(ty, d), self.literal(ty)),
             _ => {
@@ -325,7 +330,7 @@ impl Writer<'_> {
     fn int_expr(&mut self, ty: &'static str, depth: usize) -> String {
         let d = depth - 1;
         let signed = ty.starts_with('i');
-        match self.random.below(28) {
+        match self.random.below(29) {
             // Checked arithmetic faults often enough when it is rare.
             0 if self.random.one_in(2) => {
                 let op = *self.random.pick(&["+", "-", "*", "/", "%"]);
@@ -446,6 +451,7 @@ impl Writer<'_> {
                 _ => format!("(!({}))", self.expr(ty, d)),
             },
             27 => self.int_of(ty, d),
+            28 => self.free_value(ty, d),
             _ => self.leaf(ty),
         }
     }
@@ -541,7 +547,7 @@ impl Writer<'_> {
                 self.vars.push(Var { name: one, ty: a, mutable: false });
                 self.vars.push(Var { name: two, ty: b, mutable: false });
             }
-            11 if self.ctx => self.send(),
+            11 if self.ctx && !self.sends_nothing => self.send(),
             12 if self.random.one_in(4) => {
                 let cond = self.expr("bool", 2);
                 match self.gives {
@@ -609,6 +615,7 @@ impl Writer<'_> {
                     self.line(&format!("let _ = {value};"));
                 }
             },
+            23 if self.free > 3 => self.free_call(),
             _ => self.assign(),
         }
     }
@@ -830,6 +837,8 @@ struct Shape {
     handler: bool,
     ctx: bool,
     low: bool,
+    free: usize,
+    sends_nothing: bool,
     /// What stands before the random statements, and behind them.
     first: &'static str,
     last: &'static str,
@@ -850,6 +859,8 @@ fn function(random: &mut Random, head: &str, shape: &Shape, math: bool, stmts: u
         helpers: shape.handler,
         low: shape.low,
         math,
+        free: shape.free,
+        sends_nothing: shape.sends_nothing,
         names: 0,
         loops: 0,
         gives: shape.gives,
@@ -874,6 +885,8 @@ const NOTHING: Shape = Shape {
     handler: false,
     ctx: false,
     low: false,
+    free: free::ALL,
+    sends_nothing: false,
     first: "",
     last: "",
 };
@@ -944,6 +957,7 @@ pub fn programs(seed: u64, count: usize) -> String {
     let mut random = Random(seed);
     let mut out = String::from("use ringfleet_actor::prelude::*;\n");
     out.push_str(SHARED);
+    out.push_str(&free::functions(&mut random));
     for at in 0..HANDLERS {
         let _ = writeln!(out, "#[message] pub struct M{at} {{ {MESSAGE} }}");
     }

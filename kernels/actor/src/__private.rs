@@ -10,6 +10,7 @@ pub use ringfleet_ir::Externals;
 
 pub use crate::code::{push_const, push_message, push_type};
 pub use crate::descriptor::code_hash;
+pub use crate::function::{Device, call, called, code_of, function_code, hash_with, never, run};
 pub use crate::plain::layout_hash;
 
 use crate::actor::Actor;

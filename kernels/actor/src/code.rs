@@ -4,10 +4,11 @@ use ringfleet_abi::{ActorId, Hlc, SetId};
 use ringfleet_ir::externals::ExternalMessage;
 use ringfleet_ir::infer::{actor_id, actor_ref, hlc, set_id};
 use ringfleet_ir::ty::{Float, Int, Ty};
-use ringfleet_ir::{Error, Externals, Program, Source};
+use ringfleet_ir::{Error, Externals, Program, Source, Text};
 
 use crate::actor::{Actor, ActorRef};
 use crate::descriptor::TypeDescriptor;
+use crate::function::FunctionCode;
 use crate::message::Message;
 use crate::plain::{FieldType, Plain};
 
@@ -22,11 +23,14 @@ pub struct Code {
     pub state: FieldType,
     /// Fills the list of types, constants and messages that the tree refers to.
     pub externals: fn(&mut Externals),
+    /// The free functions that they call.
+    pub calls: &'static [&'static FunctionCode],
 }
 
 impl Code {
     /// That of a type whose native functions were written without macros: it has no program.
-    pub const NONE: Code = Code { file: "", tree: &[], state: FieldType::Struct("", &[]), externals: |_| () };
+    pub const NONE: Code =
+        Code { file: "", tree: &[], state: FieldType::Struct("", &[]), externals: |_| (), calls: &[] };
 }
 
 impl TypeDescriptor {
@@ -39,16 +43,37 @@ impl TypeDescriptor {
         (self.code.externals)(&mut externals);
         let state = ty_of(&mut externals, &self.code.state);
         let mut slot = crate::testing::StateSlot::new(self);
+        let mut known = Vec::new();
+        let calls = positions(&mut known, self.code.calls);
+        let handlers = Text { file: self.code.file, tree: self.code.tree, externals, calls };
+        let mut functions: Vec<Text<'_>> = Vec::new();
+        while let Some(code) = known.get(functions.len()).copied() {
+            let mut externals = functions.last().map_or(&handlers, |last| last).externals.beside();
+            (code.externals)(&mut externals);
+            let calls = positions(&mut known, code.calls);
+            functions.push(Text { file: code.file, tree: code.tree, externals, calls });
+        }
         ringfleet_ir::build(Source {
             name: self.name,
-            file: self.code.file,
-            tree: self.code.tree,
-            externals,
+            handlers,
+            functions,
             state,
             initial: slot.bytes_mut().to_vec(),
             max_sends: self.max_sends,
         })
     }
+}
+
+/// Where these functions are in the list, at whose end new ones are put. A function is one static, whoever calls it.
+fn positions(known: &mut Vec<&'static FunctionCode>, calls: &[&'static FunctionCode]) -> Vec<u32> {
+    let mut position = |code: &&'static FunctionCode| {
+        let at = known.iter().position(|other| std::ptr::eq(*other, *code)).unwrap_or_else(|| {
+            known.push(*code);
+            known.len() - 1
+        });
+        at as u32
+    };
+    calls.iter().map(&mut position).collect()
 }
 
 fn ty_of(externals: &mut Externals, ty: &FieldType) -> Ty {

@@ -52,6 +52,7 @@
 //! | [`ctx`], [`sends`] | what a handler may do, and how a device reads what it did |
 //! | [`descriptor`] | what a process knows about an actor type |
 //! | [`code`] | the handlers as data: `ringfleet-ir`'s program of a type |
+//! | [`function`](mod@function) | free functions with `#[device_fn]` that handlers call |
 //! | [`ops`], [`fault`] | the checked form at work |
 //! | [`math`] | `exp`, `ln`, `sin`, `cos`, `pow`: the same bits everywhere |
 //! | [`testing`] | unit tests of actors without a device |
@@ -66,6 +67,7 @@ pub mod code;
 pub mod ctx;
 pub mod descriptor;
 pub mod fault;
+pub mod function;
 pub mod math;
 pub mod message;
 pub mod ops;
@@ -81,17 +83,18 @@ pub use code::Code;
 pub use ctx::Ctx;
 pub use descriptor::{KindDescriptor, TypeDescriptor, TypeRegistry, TypeRegistryError, Width};
 pub use fault::Fault;
+pub use function::{Call, FunctionCode};
 pub use message::Message;
 pub use ops::{FUEL_PER_MESSAGE, Fuel};
 pub use plain::{FieldDescriptor, FieldType, Plain, VariantDescriptor};
 pub use ringfleet_abi::{ActorId, ActorKey, Envelope, Flags, Hlc, SetId};
-pub use ringfleet_macros::{actor, handlers, message, plain};
+pub use ringfleet_macros::{actor, device_fn, handlers, message, plain};
 pub use sends::{SendBuffer, Target};
 
 /// Everything that a file with actors needs.
 pub mod prelude {
     pub use crate::{Actor, ActorRef, Ctx, Message, TypeRegistry, math, types};
-    pub use ringfleet_macros::{actor, handlers, message, plain};
+    pub use ringfleet_macros::{actor, device_fn, handlers, message, plain};
 }
 
 /// The descriptors of actor types: `types![Carrier, Airport]` is a `Vec<&'static TypeDescriptor>`.

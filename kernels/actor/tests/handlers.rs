@@ -456,3 +456,45 @@ fn hashes_follow_the_code_and_not_its_comments() {
     assert_ne!(a.code_hash, c.code_hash);
     assert_ne!(a.layout_hash, c.layout_hash);
 }
+
+mod same_handlers {
+    macro_rules! counting {
+        ($name:ident, $inner:literal) => {
+            pub mod $name {
+                use ringfleet_actor::prelude::*;
+                #[message]
+                pub struct Tick {}
+                #[actor(name = "same", width = lane)]
+                #[derive(Default)]
+                pub struct Same {
+                    n: u64,
+                }
+                #[device_fn]
+                fn more(n: u64) -> u64 {
+                    step() + n
+                }
+                #[device_fn]
+                fn step() -> u64 {
+                    $inner
+                }
+                #[handlers]
+                impl Same {
+                    fn on_tick(&mut self, _m: &Tick, _ctx: &mut Ctx) {
+                        self.n = more(self.n);
+                    }
+                }
+            }
+        };
+    }
+    counting!(a, 1);
+    counting!(b, 1);
+    counting!(c, 2);
+}
+
+#[test]
+fn hashes_follow_the_free_functions_that_are_called_through_others() {
+    use same_handlers::{a, b, c};
+    let (a, b, c) = (a::Same::DESCRIPTOR, b::Same::DESCRIPTOR, c::Same::DESCRIPTOR);
+    assert_eq!(a.code_hash, b.code_hash);
+    assert_ne!(a.code_hash, c.code_hash);
+}

@@ -36,7 +36,7 @@ pub struct DeviceCode {
 /// # Errors
 /// What the text cannot say.
 pub fn device_code(program: &Program) -> Result<DeviceCode, Error> {
-    let mut emit = Emit { program, out: String::new(), depth: 0, user: 0, implied: 0, fresh: true };
+    let mut emit = Emit { program, file: "", out: String::new(), depth: 0, user: 0, implied: 0, fresh: true };
     emit.all()?;
     let state_bytes = (program.initial.len() as u32).next_multiple_of(16).max(16);
     let (name, max_sends, draws) = (program.name.clone(), program.max_sends, draws(program));
@@ -52,6 +52,8 @@ fn draws(program: &Program) -> bool {
 
 struct Emit<'a> {
     program: &'a Program,
+    /// The file of the function that is being written.
+    file: &'a str,
     out: String,
     depth: usize,
     /// The user's line of what was written last.
@@ -93,7 +95,7 @@ impl Emit<'_> {
                 self.implied += 1;
             }
             if user != 0 && self.implied != user {
-                let file = self.program.file.replace(['\\', '"', '\n', '\r'], "/");
+                let file = self.file.replace(['\\', '"', '\n', '\r'], "/");
                 let _ = writeln!(self.out, "#line {user} \"{file}\"");
                 self.implied = user;
             }
@@ -326,6 +328,7 @@ impl Emit<'_> {
     fn function(&mut self, at: u32) -> Result<(), Error> {
         let program = self.program;
         let function = &program.functions[at as usize];
+        self.file = if function.file.is_empty() { &program.file } else { &function.file };
         // Constants that are no numbers are locals that are set first.
         let mut params: Vec<String> = (0..function.params)
             .map(|at| {

@@ -33,7 +33,7 @@ pub struct ExternalMessage {
     pub ty: Ty,
 }
 
-/// The list that a tree refers to by position. Generated code fills it in the order in which the macro numbered the names.
+/// The list that one tree refers to by position. Generated code fills it in the order in which the macro numbered the names.
 #[derive(Clone, Debug, Default)]
 pub struct Externals {
     /// Structs, each once.
@@ -49,6 +49,12 @@ pub struct Externals {
 }
 
 impl Externals {
+    /// The list for another text of the same program: it has the same structs and enums, so that types of both can be compared.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self { structs: self.structs.clone(), enums: self.enums.clone(), ..Self::default() }
+    }
+
     /// The type of the struct with this name and these fields.
     pub fn structure(&mut self, name: &str, fields: Vec<(String, Ty)>) -> Ty {
         let def = StructDef { name: name.to_owned(), fields };

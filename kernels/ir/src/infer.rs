@@ -21,6 +21,17 @@ pub struct Signature {
     pub gives: Ty,
     /// How it takes `self`.
     pub receiver: Receiver,
+    /// Its position in the program.
+    pub function: u32,
+}
+
+/// What a text calls, by the positions that its tree names.
+#[derive(Clone, Debug, Default)]
+pub struct Callees {
+    /// Functions of the text itself.
+    pub own: Vec<Signature>,
+    /// Free functions.
+    pub free: Vec<Signature>,
 }
 
 /// The types of a function's body.
@@ -81,14 +92,14 @@ pub(crate) fn length(externals: &Externals, len: Len) -> Result<u32> {
 pub fn infer(
     externals: &Externals,
     state: &Ty,
-    signatures: &[Signature],
+    callees: &Callees,
     function: &Function,
     own: &Signature,
 ) -> Result<Typed> {
     let mut infer = Infer {
         externals,
         state,
-        signatures,
+        callees,
         variables: Vec::new(),
         locals: Vec::new(),
         exprs: vec![Ty::Unit; function.exprs as usize],
@@ -112,7 +123,7 @@ pub fn infer(
 struct Infer<'a> {
     externals: &'a Externals,
     state: &'a Ty,
-    signatures: &'a [Signature],
+    callees: &'a Callees,
     variables: Vec<Variable>,
     locals: Vec<Ty>,
     exprs: Vec<Ty>,
@@ -423,9 +434,10 @@ impl Infer<'_> {
                 Ty::Float(*ty)
             }
             ExprKind::Method { receiver, name, args } => self.method(receiver, name, args)?,
-            ExprKind::Helper { function, args } => {
-                let signatures = self.signatures;
-                let Some(signature) = signatures.get(*function as usize) else {
+            ExprKind::Helper { function, args } | ExprKind::Free { function, args } => {
+                let callees = self.callees;
+                let list = if matches!(expr.kind, ExprKind::Free { .. }) { &callees.free } else { &callees.own };
+                let Some(signature) = list.get(*function as usize) else {
                     return self.wrong("no such helper");
                 };
                 if signature.params.len() != args.len() {

@@ -59,17 +59,28 @@ impl Error {
     }
 }
 
+/// What one macro has read.
+#[derive(Clone, Debug)]
+pub struct Text<'a> {
+    /// The user's file.
+    pub file: &'a str,
+    /// The tree, as bytes.
+    pub tree: &'a [u8],
+    /// What it refers to. That of every text but the first was begun by [`Externals::beside`] on the one before it.
+    pub externals: Externals,
+    /// The free functions that it calls: positions in [`Source::functions`].
+    pub calls: Vec<u32>,
+}
+
 /// What a binary carries of an actor type.
 #[derive(Clone, Debug)]
 pub struct Source<'a> {
     /// The type's name.
     pub name: &'a str,
-    /// The user's file.
-    pub file: &'a str,
-    /// The tree, as bytes.
-    pub tree: &'a [u8],
-    /// What it refers to.
-    pub externals: Externals,
+    /// Its handlers and their helpers.
+    pub handlers: Text<'a>,
+    /// The free functions that they call, directly or not, each once.
+    pub functions: Vec<Text<'a>>,
     /// The state.
     pub state: ty::Ty,
     /// The state of an actor that has just been activated.
@@ -83,9 +94,7 @@ pub struct Source<'a> {
 /// # Errors
 /// What native code can do and a program cannot, with the line.
 pub fn build(source: Source<'_>) -> Result<Program, Error> {
-    let tree: raw::Program =
-        postcard::from_bytes(source.tree).map_err(|error| Error::new(0, format!("not a tree: {error}")))?;
-    let program = lower::lower(&tree, source)?;
+    let program = lower::lower(source)?;
     verify::verify(&program)?;
     Ok(program)
 }

@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::externals::Externals;
-use crate::infer::{self, Signature, Typed};
+use crate::infer::{self, Callees, Signature, Typed};
 use crate::program::{
     Const, FORMAT, Field, Function, Handler, Local, LocalId, LocalKind, Message, Op, Operand, Place, Program, Type,
     TypeId, Value, Variant,
 };
 use crate::raw::{self, Expr, ExprKind, Lit, Receiver};
 use crate::ty::{Float, Int, Ty};
-use crate::{Error, Source};
+use crate::{Error, Source, Text};
 
 mod control;
 mod exprs;
@@ -19,64 +19,130 @@ mod patterns;
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
-/// The program of a tree.
+/// A text that has been read, and where its functions are in the program.
+struct Unit<'a> {
+    file: &'a str,
+    tree: raw::Program,
+    externals: Externals,
+    calls: Vec<u32>,
+    /// For every function of the tree its position in the program, and whether it is this unit's to write.
+    places: Vec<(u32, bool)>,
+}
+
+/// The program of a type.
 ///
 /// # Errors
 /// What a program cannot say.
-pub fn lower(tree: &raw::Program, source: Source<'_>) -> Result<Program> {
-    let externals = source.externals;
-    let signatures =
-        tree.functions.iter().map(|function| signature(&externals, function)).collect::<Result<Vec<_>>>()?;
-    let mut types = Types { externals: &externals, types: Vec::new(), ids: HashMap::new() };
-    let state = types.id(&source.state)?;
+pub fn lower(source: Source<'_>) -> Result<Program> {
+    let Source { name, handlers, functions, state, initial, max_sends } = source;
+    let file = handlers.file.to_owned();
+    let units = units(handlers, functions)?;
+    let signatures = units.iter().map(signatures).collect::<Result<Vec<_>>>()?;
+    let externals = &units[0].externals;
+    let mut types = Types { externals, types: Vec::new(), ids: HashMap::new() };
+    let state_ty = types.id(&state)?;
     let mut consts = Consts::default();
     let mut messages = Vec::new();
     for message in &externals.messages {
         messages.push(Message { name: message.name.clone(), kind: message.kind, ty: types.id(&message.ty)? });
     }
     let (mut functions, mut handlers) = (Vec::new(), Vec::new());
-    for (at, function) in tree.functions.iter().enumerate() {
-        let own = &signatures[at];
-        let typed = infer::infer(&externals, &source.state, &signatures, function, own)?;
-        if let Some(message) = function.handles {
-            handlers.push(Handler { message, function: at as u32 });
-        }
-        let lowering = Lowering {
-            types: &mut types,
-            consts: &mut consts,
-            signatures: &signatures,
-            typed,
-            locals: Vec::new(),
-            bound: vec![Bound::None; function.locals.len()],
-            blocks: vec![Vec::new()],
-            current: 0,
-            dead: false,
-            loops: BTreeMap::new(),
-            line: function.line,
+    for (at, unit) in units.iter().enumerate() {
+        let is_free = at > 0;
+        let free = unit.calls.iter().map(|called| signatures.get(1 + *called as usize).and_then(|unit| unit.first()));
+        let Some(free) = free.map(Option::<&Signature>::cloned).collect() else {
+            return Err(Error::new(0, "a text calls a free function that is not in the list"));
         };
-        functions.push(lowering.function(function, own, &source.state)?);
+        let callees = Callees { own: signatures[at].clone(), free };
+        let in_its_file = |error: Error| match is_free {
+            true => Error::new(error.line, format!("in {}: {}", unit.file, error.text)),
+            false => error,
+        };
+        let own = unit.tree.functions.iter().zip(&unit.places).zip(&callees.own);
+        for ((function, (place, _)), own) in own.filter(|((_, (_, writes)), _)| *writes) {
+            let typed = infer::infer(&unit.externals, &state, &callees, function, own).map_err(in_its_file)?;
+            match function.handles {
+                Some(_) if is_free => return Err(Error::new(function.line, "a free function handles no message")),
+                Some(message) => handlers.push(Handler { message, function: *place }),
+                None => {}
+            }
+            let lowering = Lowering {
+                types: &mut types,
+                consts: &mut consts,
+                externals: &unit.externals,
+                callees: &callees,
+                typed,
+                locals: Vec::new(),
+                bound: vec![Bound::None; function.locals.len()],
+                blocks: vec![Vec::new()],
+                current: 0,
+                dead: false,
+                loops: BTreeMap::new(),
+                line: function.line,
+            };
+            let function = lowering.function(function, own, &state).map_err(in_its_file)?;
+            functions.push(Function { file: if is_free { unit.file.to_owned() } else { String::new() }, ..function });
+        }
     }
     Ok(Program {
         format: FORMAT,
-        name: source.name.to_owned(),
-        file: source.file.to_owned(),
+        name: name.to_owned(),
+        file,
         types: types.types,
         consts: consts.consts,
-        state,
-        initial: source.initial,
-        max_sends: source.max_sends,
+        state: state_ty,
+        initial,
+        max_sends,
         messages,
         functions,
         handlers,
     })
 }
 
-fn signature(externals: &Externals, function: &raw::Function) -> Result<Signature> {
+/// Reads the texts, and numbers their functions in the order in which they are written. What several need of `math` is there once.
+fn units<'a>(handlers: Text<'a>, functions: Vec<Text<'a>>) -> Result<Vec<Unit<'a>>> {
+    let mut units = Vec::new();
+    let mut library: HashMap<String, u32> = HashMap::new();
+    let mut next = 0;
+    for text in std::iter::once(handlers).chain(functions) {
+        let tree: raw::Program =
+            postcard::from_bytes(text.tree).map_err(|error| Error::new(0, format!("not a tree: {error}")))?;
+        let mut places = Vec::new();
+        for function in &tree.functions {
+            let known = library.get(&function.name).copied();
+            places.push((known.unwrap_or(next), known.is_none()));
+            if known.is_none() {
+                if function.name.starts_with(raw::MATH) {
+                    library.insert(function.name.clone(), next);
+                }
+                next += 1;
+            }
+        }
+        units.push(Unit { file: text.file, tree, externals: text.externals, calls: text.calls, places });
+    }
+    // The last list has the structs and enums of all.
+    let all = units.last().map(|unit| unit.externals.beside()).unwrap_or_default();
+    for unit in &mut units {
+        if !all.structs.starts_with(&unit.externals.structs) || !all.enums.starts_with(&unit.externals.enums) {
+            return Err(Error::new(0, "lists of names that were not begun beside each other"));
+        }
+        (unit.externals.structs, unit.externals.enums) = (all.structs.clone(), all.enums.clone());
+    }
+    Ok(units)
+}
+
+fn signatures(unit: &Unit<'_>) -> Result<Vec<Signature>> {
+    let places = unit.tree.functions.iter().zip(&unit.places);
+    places.map(|(function, (place, _))| signature(&unit.externals, function, *place)).collect()
+}
+
+fn signature(externals: &Externals, function: &raw::Function, place: u32) -> Result<Signature> {
     let written = |ty: &raw::Type| infer::written(externals, ty, &mut || None);
     Ok(Signature {
         params: function.params.iter().map(|param| written(&param.ty)).collect::<Result<_>>()?,
         gives: function.gives.as_ref().map_or(Ok(Ty::Unit), written)?,
         receiver: function.receiver,
+        function: place,
     })
 }
 
@@ -174,7 +240,8 @@ struct Looping {
 struct Lowering<'a, 'e> {
     types: &'a mut Types<'e>,
     consts: &'a mut Consts,
-    signatures: &'a [Signature],
+    externals: &'a Externals,
+    callees: &'a Callees,
     typed: Typed,
     locals: Vec<Local>,
     bound: Vec<Bound>,
@@ -229,6 +296,7 @@ impl Lowering<'_, '_> {
         }
         Ok(Function {
             name: function.name.clone(),
+            file: String::new(),
             line: function.line,
             locals: self.locals,
             params,
@@ -298,7 +366,7 @@ impl Lowering<'_, '_> {
     }
 
     fn external(&mut self, at: u32) -> Result<Operand> {
-        let Some((ty, bytes)) = self.types.externals.consts.get(at as usize).cloned() else {
+        let Some((ty, bytes)) = self.externals.consts.get(at as usize).cloned() else {
             return self.wrong("a constant of the tree is not in the list beside it");
         };
         self.constant(&ty, bytes)

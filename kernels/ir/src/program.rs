@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::ty::{Float, Int};
 
 /// The format of [`Program`]; another one is not read.
-pub const FORMAT: u16 = 1;
+pub const FORMAT: u16 = 2;
 
 /// A position in [`Program::types`].
 pub type TypeId = u32;
@@ -25,7 +25,7 @@ pub struct Program {
     pub format: u16,
     /// The type's name, such as `flights.carrier`.
     pub name: String,
-    /// The file with the user's text, for messages.
+    /// The file with the text of the handlers, for messages.
     pub file: String,
     /// Types.
     pub types: Vec<Type>,
@@ -135,6 +135,8 @@ pub struct Handler {
 pub struct Function {
     /// Its name.
     pub name: String,
+    /// The file with its text; empty if it is that of the handlers.
+    pub file: String,
     /// Its line.
     pub line: u32,
     /// Parameters, then variables.

@@ -1,18 +1,21 @@
 //! What the macro sees of handlers: a tree whose names are resolved and whose types are not known.
 //!
-//! The macro writes it as bytes into the binary. What only rustc knows (named types, values of constants, kinds of messages) stands
+//! The macros write it as bytes into the binary: one tree for each `#[handlers]` block and for each `#[device_fn]`. What only rustc knows (named types, values of constants, kinds of messages) stands
 //! in a list beside it, [`Externals`](crate::externals::Externals), and the tree refers to it by position.
 
 use serde::{Deserialize, Serialize};
 
 use crate::ty::{Float, Int};
 
-/// All functions of one `#[handlers]` block.
+/// All functions of one `#[handlers]` block; or a free function, and behind it what it needs of `math`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Program {
     /// Handlers and helpers, in the order of the text.
     pub functions: Vec<Function>,
 }
+
+/// What the names of functions of `math` begin with, and no others.
+pub const MATH: &str = "math::";
 
 /// A handler or a helper.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -339,6 +342,11 @@ pub enum ExprKind {
     },
     /// `self.helper(..)` or `Self::helper(..)`
     Helper {
+        function: u32,
+        args: Vec<Expr>,
+    },
+    /// `area(..)`: a free function with `#[device_fn]`, by its position among the calls of the text.
+    Free {
         function: u32,
         args: Vec<Expr>,
     },

@@ -75,7 +75,8 @@ impl Show<'_> {
         };
         let params: Vec<String> = (0..function.params as usize).map(local).collect();
         let gives = function.gives.map(|ty| format!(" -> {}", self.ty(ty))).unwrap_or_default();
-        writeln!(f, "fn {}({}){gives} // line {}", function.name, params.join(", "), function.line)?;
+        let file = if function.file.is_empty() { String::new() } else { format!("{}, ", function.file) };
+        writeln!(f, "fn {}({}){gives} // {file}line {}", function.name, params.join(", "), function.line)?;
         for at in function.params as usize..function.locals.len() {
             writeln!(f, "    let {}", local(at))?;
         }

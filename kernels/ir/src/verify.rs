@@ -727,7 +727,15 @@ mod tests {
             initial: Vec::new(),
             max_sends: 1,
             messages: vec![Message { name: "M".into(), kind: 1, ty: message }],
-            functions: vec![Function { name: "on_m".into(), line: 1, locals, params: 2, gives: None, blocks }],
+            functions: vec![Function {
+                name: "on_m".into(),
+                file: String::new(),
+                line: 1,
+                locals,
+                params: 2,
+                gives: None,
+                blocks,
+            }],
             handlers: vec![Handler { message: 0, function: 0 }],
         }
     }

@@ -88,7 +88,7 @@ pub fn read(item: &ItemImpl, actor: &Ident, is_actor: bool) -> Result<Program> {
         );
     }
     let handled: Vec<String> = handlers.iter().filter_map(|function| named_message(function)).collect();
-    let known = Known { actor, helpers: &helper_names, handlers: &handler_names, handled: &handled };
+    let known = Known { actor, helpers: &helper_names, handlers: &handler_names, handled: &handled, is_free: false };
     let mut read = Vec::new();
     for function in functions {
         match function_of(function, &known) {
@@ -115,10 +115,11 @@ fn receiver(function: &ImplItemFn) -> Receiver {
     }
 }
 
-fn function_of(function: &ImplItemFn, known: &Known<'_>) -> Result<Function> {
+/// Reads a function of an actor, or a free one.
+pub fn function_of(function: &ImplItemFn, known: &Known<'_>) -> Result<Function> {
     let sig = &function.sig;
-    check_qualifiers(function)?;
-    check_attributes(function)?;
+    check_qualifiers(function, known.is_free)?;
+    check_attributes(function, known.is_free)?;
     let mut params = Vec::new();
     for input in &sig.inputs {
         if let FnArg::Typed(param) = input {
@@ -135,7 +136,10 @@ fn function_of(function: &ImplItemFn, known: &Known<'_>) -> Result<Function> {
         ReturnType::Default => None,
         ReturnType::Type(_, ty) => Some((**ty).clone()),
     };
-    let role = if is_handler(function) { Role::Handler(Box::new(handled(function, &params)?)) } else { Role::Helper };
+    let role = match is_handler(function) && !known.is_free {
+        true => Role::Handler(Box::new(handled(function, &params)?)),
+        false => Role::Helper,
+    };
     if let Some(gives) = &gives {
         types::check(gives, Place::Value)?;
     }
@@ -171,7 +175,7 @@ fn name_of(pat: &Pat) -> Option<Ident> {
     }
 }
 
-fn check_qualifiers(function: &ImplItemFn) -> Result<()> {
+fn check_qualifiers(function: &ImplItemFn, is_free: bool) -> Result<()> {
     let sig = &function.sig;
     let refuse = |span, text: &str| Err(Error::new(span, text));
     if let Some(token) = &sig.asyncness {
@@ -190,23 +194,25 @@ fn check_qualifiers(function: &ImplItemFn) -> Result<()> {
         return refuse(abi.span(), "leave `extern` out: helpers run on a device");
     }
     if !sig.generics.params.is_empty() || sig.generics.where_clause.is_some() {
+        let whose = if is_free { "functions for devices" } else { "functions of an actor" };
         return refuse(
             sig.generics.span(),
-            "functions of an actor have no parameters of types or lifetimes: write the types",
+            &format!("{whose} have no parameters of types or lifetimes: write the types"),
         );
     }
-    if !matches!(function.vis, syn::Visibility::Inherited) {
+    if !is_free && !matches!(function.vis, syn::Visibility::Inherited) {
         return refuse(function.vis.span(), "functions of an actor are called by messages only: leave `pub` out");
     }
     Ok(())
 }
 
 /// Documentation and lints may stand at a function; whatever would change what runs may not, for it would not be in the text.
-fn check_attributes(function: &ImplItemFn) -> Result<()> {
+fn check_attributes(function: &ImplItemFn, is_free: bool) -> Result<()> {
     const HARMLESS: [&str; 5] = ["doc", "allow", "expect", "warn", "inline"];
     let harmless = |attr: &Attribute| HARMLESS.iter().any(|name| attr.path().is_ident(name));
     if let Some(attr) = function.attrs.iter().find(|attr| !harmless(attr)) {
-        return Err(Error::new_spanned(attr, "at a function of an actor stand documentation and lints only"));
+        let which = if is_free { "for devices" } else { "of an actor" };
+        return Err(Error::new_spanned(attr, format!("at a function {which} stand documentation and lints only")));
     }
     let mut inside = Attributes { first: None };
     inside.visit_block(&function.block);
@@ -319,7 +325,7 @@ fn emit(krate: &TokenStream, actor: &Ident, program: &Program, tree: &Tree, text
     });
     let sends = sends(program);
     let asserts = kind_asserts(krate, &handled);
-    let Tree { bytes, list, externals, .. } = tree;
+    let Tree { bytes, list, externals, calls, .. } = tree;
     let bytes = proc_macro2::Literal::byte_string(bytes);
     quote! {
         #[allow(
@@ -336,6 +342,7 @@ fn emit(krate: &TokenStream, actor: &Ident, program: &Program, tree: &Tree, text
             const DESCRIPTOR: &'static #krate::TypeDescriptor = {
                 const KINDS: &[#krate::KindDescriptor] = &[#(#krate::__private::kind_of::<#messages>()),*];
                 const SENDS: &[#krate::KindDescriptor] = &[#(#krate::__private::kind_of::<#sends>()),*];
+                const CALLS: &[&#krate::FunctionCode] = &[#(#calls),*];
                 fn init(state: &mut [u8]) {
                     #krate::__private::init::<#actor>(state);
                 }
@@ -358,7 +365,7 @@ fn emit(krate: &TokenStream, actor: &Ident, program: &Program, tree: &Tree, text
                     max_sends: <#actor as #krate::Actor>::MAX_SENDS,
                     code_hash: #krate::__private::code_hash(
                         <#actor as #krate::Actor>::TEXT_HASH,
-                        #text_hash,
+                        #krate::__private::hash_with(#text_hash, CALLS),
                         KINDS,
                         SENDS,
                     ),
@@ -374,6 +381,7 @@ fn emit(krate: &TokenStream, actor: &Ident, program: &Program, tree: &Tree, text
                         state: <#actor as #krate::Plain>::TYPE,
                         // A closure: constants are named by `Self` too.
                         externals: |#list: &mut #krate::__private::Externals| { let _ = &#list; #externals },
+                        calls: CALLS,
                     },
                 }
             };

@@ -136,6 +136,11 @@ pub enum ExprKind {
         name: Ident,
         args: Vec<Expr>,
     },
+    /// `area(..)`: a free function with `#[device_fn]`
+    Free {
+        path: Path,
+        args: Vec<Expr>,
+    },
     /// `math::exp(x)`
     Math {
         name: Ident,

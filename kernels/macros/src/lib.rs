@@ -9,6 +9,7 @@
 //! | module | step |
 //! |---|---|
 //! | `handlers` | `#[handlers]`: signatures, kinds, the `handle` function and the descriptor |
+//! | `device_fn` | `#[device_fn]`: free functions |
 //! | `lower` | reads the text of a function into the checked form, or says what to write instead |
 //! | `ir` | the checked form: the only thing that backends read |
 //! | `math` | `math::exp` and its siblings, written in the subset |
@@ -24,6 +25,7 @@
 use proc_macro::TokenStream;
 
 mod calls;
+mod device_fn;
 mod enums;
 mod fields;
 mod handlers;
@@ -85,6 +87,19 @@ pub fn actor(attr: TokenStream, item: TokenStream) -> TokenStream {
 #[proc_macro_attribute]
 pub fn handlers(attr: TokenStream, item: TokenStream) -> TokenStream {
     handlers::handlers(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()
+}
+
+/// Makes a free function one that handlers call, on every device.
+///
+/// Its text is in the subset of [`macro@handlers`]. It is called by its path from handlers, from their helpers and from other such functions, of
+/// this crate or another one. It takes and gives values; parameters may also be `&`, `&mut`, and the `ctx`, with which it sends nothing. It is not
+/// recursive, has no parameters of types, and no `self`.
+///
+/// A call in a handler looks like its value and fails the actor like the handler's own text. Elsewhere it gives a `ringfleet_actor::Call`, which is
+/// `run`.
+#[proc_macro_attribute]
+pub fn device_fn(attr: TokenStream, item: TokenStream) -> TokenStream {
+    device_fn::device_fn(attr.into(), item.into()).unwrap_or_else(|error| error.into_compile_error()).into()
 }
 
 /// The functions of `ringfleet_actor::math` as native code. Not for users.

@@ -25,6 +25,8 @@ pub struct Known<'a> {
     pub handlers: &'a [Ident],
     /// The names of the messages that they handle.
     pub handled: &'a [String],
+    /// What is read is a free function, and `actor` its name.
+    pub is_free: bool,
 }
 
 /// Reads one function.
@@ -372,7 +374,16 @@ impl Lowering<'_> {
         let Some((name, owner)) = segments.split_last() else {
             return refuse(call, "call a helper by its name");
         };
-        let own = matches!(owner, [owner] if **owner == "Self" || *owner == self.known.actor);
+        if self.known.is_free && owner.is_empty() && **name == *self.known.actor {
+            return refuse(
+                function,
+                format!(
+                    "recursion: `{name}` calls `{name}`; the stack of a GPU thread is bounded: write a loop, or let the actor tell \
+                     itself to go on"
+                ),
+            );
+        }
+        let own = matches!(owner, [owner] if **owner == "Self" || *owner == self.known.actor) && !self.known.is_free;
         if own && let Some((_, receiver)) = self.known.helpers.iter().find(|(helper, _)| helper == *name) {
             if *receiver != Receiver::None {
                 return refuse(function, format!("write `self.{name}(..)`"));
@@ -398,12 +409,31 @@ impl Lowering<'_> {
         if **name == "Some" {
             return refuse(call, "an `Option` comes from a `checked_` method only; use a value that means none");
         }
-        refuse(
-            function,
-            format!(
-                "`{name}` is not a helper of this impl: only those run on a device; write `fn {name}(..)` here and call `Self::{name}(..)`"
-            ),
-        )
+        if let Some(arguments) = path.segments.iter().find(|segment| !segment.arguments.is_empty()) {
+            return refuse(&arguments.arguments, "there are no generic calls here");
+        }
+        let first = segments[0];
+        if ["std", "core", "alloc"].iter().any(|library| first == library) {
+            return refuse(
+                function,
+                format!(
+                    "`{name}` of the standard library does not run on a device: there are the methods of numbers, such as `a.max(b)`, \
+                     and functions with `#[device_fn]`"
+                ),
+            );
+        }
+        // Functions and modules have lower-case names, types and their variants have not.
+        if segments.iter().any(|segment| segment.to_string().starts_with(|c: char| c.is_uppercase())) {
+            let instead = match self.known.is_free {
+                true => format!("write a free `fn {name}(..)` with `#[device_fn]`"),
+                false => format!(
+                    "write `fn {name}(..)` here and call `Self::{name}(..)`, or a free function with `#[device_fn]`"
+                ),
+            };
+            return refuse(function, format!("`{name}` belongs to a type, and does not run on a device: {instead}"));
+        }
+        // rustc says of a function without `#[device_fn]` that it is to be written above it.
+        Ok(ExprKind::Free { path: path.clone(), args: self.arguments(&call.args)? })
     }
 
     fn math(&mut self, call: &syn::ExprCall, name: &Ident) -> Result<ExprKind> {
@@ -534,6 +564,12 @@ impl Lowering<'_> {
                 );
             }
         };
+        if self.known.is_free && kind == CtxCall::Send {
+            return refuse(
+                &name,
+                "handlers and their helpers send, for an actor type lists what it sends: give back what is to be sent",
+            );
+        }
         if call.args.len() != args {
             return refuse(&name, format!("`ctx.{name}` takes {args} arguments"));
         }
@@ -635,7 +671,7 @@ fn assign_op(op: &syn::BinOp) -> Option<CheckedOp> {
 
 fn not_in_the_subset(syntax: &Syntax) -> &'static str {
     match syntax {
-        Syntax::Closure(_) => "there are no closures on a device: write a helper function in this impl",
+        Syntax::Closure(_) => "there are no closures on a device: write a helper function",
         Syntax::Async(_) | Syntax::Await(_) => {
             "a handler runs to its end: tell an actor, or use `ctx.after`, instead of waiting"
         }

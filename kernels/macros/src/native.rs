@@ -27,13 +27,17 @@ impl Native {
         Self { krate, fuel: Ident::new("__fuel", Span::mixed_site()) }
     }
 
+    pub fn krate(&self) -> &TokenStream {
+        &self.krate
+    }
+
     pub fn fuel(&self) -> &Ident {
         &self.fuel
     }
 
     pub fn function(&self, function: &Function) -> TokenStream {
         let Self { krate, fuel } = self;
-        let Function { name, attrs, params, gives, body, .. } = function;
+        let Function { name, attrs, body, .. } = function;
         let self_token = &function.self_token;
         let receiver = match function.receiver {
             Receiver::None => None,
@@ -41,11 +45,7 @@ impl Native {
             Receiver::Mut => Some(quote!(&mut #self_token,)),
             Receiver::Value => Some(quote!(#self_token,)),
         };
-        let params = params.iter().map(|param| {
-            let (pat, ty) = (&param.pat, &param.ty);
-            quote!(#pat: #ty)
-        });
-        let gives = gives.as_ref().map_or_else(|| quote!(()), ToTokens::to_token_stream);
+        let (params, gives) = (params(function), gives(function));
         let body = self.block(body);
         // A handler's signature is not the user's choice: what it does not use is no mistake.
         let allow = match function.role {
@@ -61,6 +61,23 @@ impl Native {
                 let __value: #gives = #body;
                 ::core::result::Result::Ok(__value)
             }
+        }
+    }
+
+    /// The body of a free function: gives the call, with the text that `code` says.
+    pub fn free(&self, function: &Function, code: &Ident) -> TokenStream {
+        let Self { krate, fuel } = self;
+        let gives = gives(function);
+        let body = self.block(&function.body);
+        quote! {
+            #krate::__private::call(
+                #code,
+                move |#fuel: &#krate::Fuel| -> ::core::result::Result<#gives, #krate::Fault> {
+                    let _ = #fuel;
+                    let __value: #gives = #body;
+                    ::core::result::Result::Ok(__value)
+                },
+            )
         }
     }
 
@@ -132,7 +149,7 @@ impl Native {
             ExprKind::AssignOp { op, place, value } => self.assign_op(*op, place, value, span),
             ExprKind::Cast { value, ty } => {
                 let value = self.value(value);
-                quote!((#value as #ty))
+                quote_spanned!(span=> (#value as #ty))
             }
             // Where devices differ, or Rust leaves the result open.
             ExprKind::Method { receiver, name, args }
@@ -154,6 +171,11 @@ impl Native {
                 let (args, fuel) = (self.values(args), &self.fuel);
                 let receiver = on.as_ref().map_or_else(|| quote!(Self::), |on| quote!(#on.));
                 quote!(#receiver #name(#(#args,)* #fuel)?)
+            }
+            ExprKind::Free { path, args } => {
+                let (krate, fuel) = (&self.krate, &self.fuel);
+                let called = free_call(krate, path, &self.values(args), span);
+                quote_spanned!(span=> #krate::__private::run(#called, #fuel)?)
             }
             ExprKind::Math { name, args } => {
                 let (krate, args, fuel) = (&self.krate, self.values(args), &self.fuel);
@@ -329,6 +351,27 @@ impl Native {
         };
         quote_spanned!(span=> { let __value = #value; let __place = &mut #place; #update })
     }
+}
+
+/// The parameters of a function but `self`.
+pub fn params(function: &Function) -> impl Iterator<Item = TokenStream> {
+    function.params.iter().map(|param| {
+        let (pat, ty) = (&param.pat, &param.ty);
+        quote!(#pat: #ty)
+    })
+}
+
+/// What a function gives.
+pub fn gives(function: &Function) -> TokenStream {
+    function.gives.as_ref().map_or_else(|| quote!(()), ToTokens::to_token_stream)
+}
+
+/// The call of a free function, or what rustc says of one that is not for devices. All calls with one place in the text look alike, so that it
+/// says it once.
+pub fn free_call(krate: &TokenStream, path: &syn::Path, args: &[TokenStream], span: Span) -> TokenStream {
+    let span = Span::mixed_site().located_at(span);
+    let call = quote_spanned!(span=> #path(#(#args),*));
+    quote_spanned!(span=> #krate::__private::called(#call))
 }
 
 /// Whether a place is a local itself: it is no store, and a NaN in it is not seen before it is stored.

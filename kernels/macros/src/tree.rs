@@ -11,6 +11,7 @@ use syn::spanned::Spanned;
 use syn::{Error, Lit, Member, Pat, Path, Result, Type};
 
 use crate::ir::{self, AssignOp, Block, CheckedOp, Expr, ExprKind, Function, Over, Program, Receiver, Role, Stmt};
+use crate::native::free_call;
 use crate::{math, types};
 
 /// The tree as bytes, and the statements that fill the list beside it.
@@ -21,6 +22,8 @@ pub struct Tree {
     pub externals: TokenStream,
     /// Whether functions of `math` are in it.
     pub math: bool,
+    /// The texts of the free functions that it calls, in the order of their positions.
+    pub calls: Vec<TokenStream>,
 }
 
 /// Makes the tree of a program.
@@ -32,6 +35,7 @@ pub fn tree(krate: &TokenStream, program: &Program) -> Result<Tree> {
         types: List::default(),
         consts: List::default(),
         messages: List::default(),
+        calls: List::default(),
         math: Vec::new(),
     };
     let functions: Vec<Ident> = program.functions.iter().map(|function| function.name.clone()).collect();
@@ -50,14 +54,15 @@ pub fn tree(krate: &TokenStream, program: &Program) -> Result<Tree> {
             };
             let mut reader = Reader { library: true, ..Reader::new(&mut names, &functions) };
             let function = reader.function(function)?;
-            tree.functions.push(raw::Function { name: format!("math::{name}"), ..function });
+            tree.functions.push(raw::Function { name: format!("{}{name}", raw::MATH), ..function });
             at += 1;
         }
     }
     let math = !names.math.is_empty();
     let bytes = ringfleet_ir::tree_bytes(&tree);
     let (types, consts, messages) = (names.types.tokens, names.consts.tokens, names.messages.tokens);
-    Ok(Tree { bytes, list, externals: quote!(#(#types)* #(#consts)* #(#messages)*), math })
+    let externals = quote!(#(#types)* #(#consts)* #(#messages)*);
+    Ok(Tree { bytes, list, externals, math, calls: names.calls.tokens })
 }
 
 /// One kind of external: texts that have been met, and what fills the list.
@@ -84,6 +89,7 @@ struct Names<'a> {
     types: List,
     consts: List,
     messages: List,
+    calls: List,
     /// Functions of `math` in the order in which they were met: they follow those of the text.
     math: Vec<String>,
 }
@@ -100,6 +106,20 @@ impl Names<'_> {
     fn constant(&mut self, value: TokenStream, span: Span) -> u32 {
         let (krate, list) = (self.krate, &self.list);
         self.consts.at(value.to_string(), || quote_spanned!(span=> #krate::__private::push_const(#list, &(#value));))
+    }
+
+    /// A free function, by a call of it that is never made.
+    fn call(&mut self, path: &Path, args: &[Expr], span: Span) -> u32 {
+        let krate = self.krate;
+        self.calls.at(path.to_token_stream().to_string(), || {
+            let never = |arg: &Expr| {
+                let span = Span::mixed_site().located_at(arg.span);
+                quote_spanned!(span=> #krate::__private::never())
+            };
+            let args: Vec<TokenStream> = args.iter().map(never).collect();
+            let called = free_call(krate, path, &args, span);
+            quote!(#krate::__private::code_of(&|| #called))
+        })
     }
 
     fn message(&mut self, path: &impl ToTokens) -> u32 {
@@ -386,6 +406,10 @@ impl<'a, 'k> Reader<'a, 'k> {
                 let function = self.functions.iter().position(|known| known == name);
                 let Some(function) = function else { return Err(Error::new(expr.span, "no such helper")) };
                 To::Helper { function: function as u32, args: self.arguments(args)? }
+            }
+            ExprKind::Free { path, args } => {
+                let function = self.names.call(path, args, expr.span);
+                To::Free { function, args: self.arguments(args)? }
             }
             ExprKind::Actor { function, args } => self.actor(function, args, expr.span)?,
             ExprKind::Ctx { name, args, message, .. } => {

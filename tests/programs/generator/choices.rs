@@ -15,8 +15,9 @@ impl Writer<'_> {
 
     pub fn enum_expr(&mut self, ty: &'static str, depth: usize) -> String {
         let d = depth - 1;
-        match self.random.below(6) {
+        match self.random.below(7) {
             0 => self.branch(ty, d),
+            6 => self.free_value(ty, d),
             1 if ty == "Mode" && self.own => format!("self.modes[{}]", self.index(3, d)),
             2 if ty == "Mode" && self.low => format!("Self::h6({}, {})", self.expr("Mode", d), self.expr("i32", d)),
             3 => self.part(ty, d),

@@ -65,6 +65,7 @@ const CONSTRUCTS: &[(&str, &[&str])] = &[
         "helpers",
         &["self.h0(", "Self::h1(", "self.h2(&self.tab", "Self::h3(&mut ", "self.h4(", "Self::h6(", "Self::h7(&self"],
     ),
+    ("free functions", &["g0(", "far::g1(&self.tab", "g2(", "far::g3(&v", "g4(", "far::g5(", "g6("]),
     ("constants", &["const LIMIT", "Self::SCALE", "Self::KEY", "STEP", "Self::PAIR.0"]),
     ("math", &["math::exp(", "math::ln(", "math::sin(", "math::cos(", "math::pow("]),
     ("sends", &["ctx.tell(", "ctx.reply(&M", "ctx.reply(&v", "ctx.after(", "::in_set(", ", m);"]),

@@ -32,6 +32,8 @@ pub mod serial;
 pub mod tables;
 pub mod vertex;
 
+use ringfleet_actor::prelude::*;
+
 /// The actor-set documents of this application, one YAML document each.
 pub const SETS_YAML: &str = include_str!("../../sets/graph.yaml");
 
@@ -64,6 +66,12 @@ pub const IN_FLIGHT_MAX: u32 = GROUPS_AT_A_TIME * (1 + VERTICES_AT_A_TIME * (OWN
 const _: () = assert!(OWN_EDGES < SENDS_MAX && PORTION <= SENDS_MAX, "a handling sends a portion at once");
 const _: () = assert!(IN_FLIGHT_MAX <= 16_384, "the spill of a worker");
 const _: () = assert!(GROUP_VERTICES == 8 * 64, "a group has eight words of marks");
+
+/// The part of a rank that is handed on, without leaving 64 bits on the way. Vertices and rounds compute it, on every device.
+#[device_fn]
+pub fn handed_on(rank: u64) -> u64 {
+    rank / 100 * HANDED_ON_PERCENT + rank % 100 * HANDED_ON_PERCENT / 100
+}
 
 /// Nothing is computed.
 pub const IDLE: u32 = 0;

@@ -5,6 +5,7 @@ use ringfleet_actor::prelude::*;
 use super::group::{Group, Round};
 use super::{
     GROUP_VERTICES, GROUPS_AT_A_TIME, HANDED_ON_PERCENT, IDLE, LABEL, ONE, RANK, SENDS_MAX, SETTLE, VERTICES_MAX,
+    handed_on,
 };
 
 /// Compute something, when all edges are loaded. While something else is computed it fails the actor.
@@ -147,8 +148,7 @@ impl Rounds {
             }
         } else {
             self.last_moved = self.moved;
-            let handed_on = self.loose / 100 * HANDED_ON_PERCENT + self.loose % 100 * HANDED_ON_PERCENT / 100;
-            self.base = (ONE * (100 - HANDED_ON_PERCENT) / 100 + handed_on) / self.vertices as u64;
+            self.base = (ONE * (100 - HANDED_ON_PERCENT) / 100 + handed_on(self.loose)) / self.vertices as u64;
             if self.what == SETTLE {
                 self.what = IDLE;
             } else if self.round >= self.rounds {

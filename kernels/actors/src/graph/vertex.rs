@@ -4,7 +4,7 @@ use ringfleet_actor::prelude::*;
 
 use super::block::{Block, Scatter};
 use super::group::{Done, Enlist, Group};
-use super::{BLOCK_EDGES, GROUP_VERTICES, HANDED_ON_PERCENT, LABEL, OUT, OWN_EDGES, RANK};
+use super::{BLOCK_EDGES, GROUP_VERTICES, LABEL, OUT, OWN_EDGES, RANK, handed_on};
 
 /// Up to seven edges to keep.
 #[message]
@@ -124,7 +124,7 @@ impl Vertex {
             self.below = self.below.max(heard as u32);
             value = ctx.key() - self.below as u64;
         } else {
-            let rank = m.base + Self::handed_on(heard);
+            let rank = m.base + handed_on(heard);
             self.moved = rank.abs_diff(self.rank);
             self.rank = rank;
             if self.out_degree > 0 {
@@ -169,11 +169,6 @@ impl Vertex {
     fn on_rank_asked(&mut self, _m: &RankAsked, ctx: &mut Ctx) {
         let component = ctx.key() as u32 - self.below;
         ctx.reply(&Ranked { rank: self.rank, component: component, out_degree: self.out_degree })
-    }
-
-    /// The part of what was heard that counts, without leaving 64 bits on the way.
-    fn handed_on(heard: u64) -> u64 {
-        heard / 100 * HANDED_ON_PERCENT + heard % 100 * HANDED_ON_PERCENT / 100
     }
 
     /// Says `value` along the edges here, and lets the first block say it along the others.

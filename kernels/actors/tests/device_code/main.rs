@@ -4,6 +4,7 @@
 
 mod compare;
 mod enums;
+mod functions;
 mod graph;
 mod host;
 mod math;
@@ -137,6 +138,74 @@ fn enums_do_the_same_natively_as_programs_and_as_device_code() {
     }
 }
 
+#[test]
+fn free_functions_do_the_same_natively_as_programs_and_as_device_code() {
+    if let Some((handled, failed)) = compare("functions", &functions::types(), 300, 11) {
+        println!("{handled} messages handled, {failed} streams ended in a fault");
+        assert!(handled > 1_000 && failed > 100, "{handled} handled, {failed} failed: the streams say too little");
+    }
+}
+
+#[test]
+fn a_program_has_every_free_function_that_it_calls_once_with_its_file() {
+    let program = functions::types()[0].program().expect("a program");
+    let functions: Vec<(&str, &str)> =
+        program.functions.iter().map(|function| (function.name.as_str(), function.file.as_str())).collect();
+    let (here, there) = ("kernels/actors/tests/device_code/functions.rs", "kernels/actors/src/graph/mod.rs");
+    for (name, file) in [
+        ("on_go", ""),
+        ("walked", ""),
+        ("steps", here),
+        ("distance", here),
+        ("size", here),
+        ("turned", here),
+        ("angle", here),
+        ("drawn", here),
+        ("pair", here),
+        ("handed_on", there),
+    ] {
+        let found: Vec<_> = functions.iter().filter(|(known, _)| *known == name).collect();
+        assert_eq!(found, [&(name, file)]);
+    }
+    assert_eq!(functions.iter().filter(|(name, _)| *name == "math::reduced").count(), 1, "{functions:?}");
+    let text = ringfleet_ir::cuda::device_code(&program).expect("device code").text;
+    let line =
+        include_str!("../../src/graph/mod.rs").lines().position(|line| line.contains("rank / 100 *")).expect("it");
+    assert!(text.contains(&format!("#line {} \"{there}\"", line + 1)), "{text}");
+}
+
+/// rustc refuses free functions that call each other; a program may come from anywhere.
+#[test]
+fn a_program_whose_functions_call_each_other_is_refused() {
+    let program = functions::types()[0].program().expect("a program");
+    let at = |name: &str| program.functions.iter().position(|function| function.name == name).expect("it is there");
+    let (caller, callee) = (at("distance"), at("size"));
+    let mut cyclic = program.clone();
+    let call = program.functions[caller].blocks.iter().flatten().find(|stmt| {
+        matches!(stmt.kind, ringfleet_ir::program::StmtKind::Call { function, .. } if function as usize == callee)
+    });
+    let mut call = call.expect("`distance` calls `size`").clone();
+    if let ringfleet_ir::program::StmtKind::Call { function, args, to } = &mut call.kind {
+        let arg = ringfleet_ir::program::Arg::Value(ringfleet_ir::program::Operand::Local(0));
+        (*function, *args, *to) = (callee as u32, vec![arg], Some(0));
+    }
+    cyclic.functions[callee].blocks[0].insert(0, call);
+    let error = ringfleet_ir::verify::verify(&cyclic).expect_err("refused");
+    assert_eq!(error.text, "`size` calls itself");
+}
+
+#[test]
+fn a_free_function_can_be_run_by_itself() {
+    use functions::geometry::{Point, distance, steps};
+    let mut at = Point { x: 3, y: -4 };
+    assert_eq!(distance(at, &Point { x: 0, y: 0 }).run(), Ok(7));
+    assert_eq!((steps(&mut at, 100).run(), at), (Ok(7), Point { x: 0, y: 0 }));
+    assert_eq!(distance(Point { x: i32::MIN, y: 0 }, &Point { x: 1, y: 0 }).run(), Err(Fault::Overflow));
+    let mut far = Point { x: i32::MAX, y: 0 };
+    assert_eq!(steps(&mut far, u32::MAX).run(), Err(Fault::OutOfFuel));
+    assert_eq!(far.x, i32::MAX - ringfleet_actor::FUEL_PER_MESSAGE as i32, "the fuel of one message");
+}
+
 /// Handlers cannot write the number of no variant into a state. One that is there all the same fails the actor, on every side.
 #[test]
 fn a_state_with_the_number_of_no_variant_is_refused_by_programs_and_device_code() {
@@ -167,7 +236,7 @@ fn transcendental_functions_do_the_same_natively_as_programs_and_as_device_code(
 
 #[test]
 fn programs_survive_being_sent() {
-    for ty in ringfleet_actors::types().into_iter().chain(enums::types()) {
+    for ty in ringfleet_actors::types().into_iter().chain(enums::types()).chain(functions::types()) {
         let program = ty.program().expect("a shipped type");
         let bytes = program.to_bytes();
         assert_eq!(ringfleet_ir::Program::from_bytes(&bytes).expect("its own bytes"), program);
@@ -180,7 +249,7 @@ fn programs_survive_being_sent() {
 fn broken_programs_are_refused_or_harmless() {
     let mut random = Random(99);
     let (mut refused, mut ran) = (0, 0);
-    for ty in ringfleet_actors::types().into_iter().chain(enums::types()) {
+    for ty in ringfleet_actors::types().into_iter().chain(enums::types()).chain(functions::types()) {
         let good = ty.program().expect("a shipped type").to_bytes();
         for _ in 0..400 {
             let mut bytes = good.clone();

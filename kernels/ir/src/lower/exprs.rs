@@ -1,7 +1,7 @@
 //! Expressions and places.
 
 use super::{Bound, Lowering, Result};
-use crate::infer;
+use crate::infer::{self, Signature};
 use crate::program::{Arg, Arith, CtxValue, LocalId, Mode, Op, Operand, Place, Step, StmtKind, Target, Value};
 use crate::raw::{AssignOp, BinaryOp, CheckedOp, CtxCall, Expr, ExprKind, Receiver};
 use crate::ty::{Int, Ty};
@@ -71,7 +71,14 @@ impl Lowering<'_, '_> {
         match &expr.kind {
             ExprKind::Assign { place, value } => self.assign(place, value)?,
             ExprKind::AssignOp { op, place, value } => self.assign_op(*op, place, value)?,
-            ExprKind::Helper { function, args } => self.helper(*function, args, to)?,
+            ExprKind::Helper { function, args } => {
+                let callee = self.callees.own.get(*function as usize);
+                self.helper(callee, args, to)?;
+            }
+            ExprKind::Free { function, args } => {
+                let callee = self.callees.free.get(*function as usize);
+                self.helper(callee, args, to)?;
+            }
             ExprKind::Ctx {
                 call: CtxCall::Sender | CtxCall::Key | CtxCall::Now | CtxCall::Random | CtxCall::RandomBelow,
                 ..
@@ -357,9 +364,10 @@ impl Lowering<'_, '_> {
         Ok(())
     }
 
-    fn helper(&mut self, function: u32, args: &[Expr], to: Option<LocalId>) -> Result<()> {
-        let signature = &self.signatures[function as usize];
-        let (params, gives, receiver) = (signature.params.clone(), signature.gives.clone(), signature.receiver);
+    fn helper(&mut self, callee: Option<&Signature>, args: &[Expr], to: Option<LocalId>) -> Result<()> {
+        let Some(Signature { params, gives, receiver, function }) = callee.cloned() else {
+            return self.wrong("no such helper");
+        };
         let mut lowered = Vec::new();
         let own = Place { root: 0, steps: Vec::new() };
         match receiver {
