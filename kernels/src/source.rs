@@ -136,6 +136,31 @@ impl Unit {
         Ok(Self { main, headers, options: options(geometry, arch, variant, max_sends) })
     }
 
+    /// The unit in which nothing is but these types, each called by a kernel of its own, `handle_INDEX`: what shows whether their text compiles, to
+    /// PTX of a virtual architecture and hardly optimised, in a fraction of the time that a device's kernel takes with them.
+    ///
+    /// # Errors
+    /// A size that is out of its range.
+    pub fn of_types(geometry: &Geometry, arch: Arch, types: &[DeviceType]) -> Result<Self, GeometryError> {
+        let mut unit = Self::new(geometry, arch, Variant::default(), &[])?;
+        let mut main = String::from("#include \"ctx.cuh\"\n#include \"ops.cuh\"\n");
+        for (index, ty) in types.iter().enumerate() {
+            ty.emit(&mut main, index);
+            let namespace = DeviceType::namespace(index);
+            let _ = writeln!(
+                main,
+                "extern \"C\" __global__ void handle_{index}({namespace}::State *state, const Envelope *message, u64 hlc, Ctx<\
+                 {namespace}::MAX_SENDS> *out, u32 *fault) {{\n    if (hlc == 0) {namespace}::Type::init(*state);\n    \
+                 Ctx<{namespace}::MAX_SENDS> ctx(*message, hlc);\n    *fault = {namespace}::Type::handle(*state, *message, ctx);\n    \
+                 memcpy(out, &ctx, sizeof(ctx));\n}}"
+            );
+        }
+        unit.main = main;
+        unit.options[0] = format!("-arch=compute_{}{}", arch.major, arch.minor);
+        unit.options.push("-Ofc=max".into());
+        Ok(unit)
+    }
+
     /// Changes with anything that the cubin depends on but the compiler and the driver, whose versions belong in the name too.
     #[must_use]
     pub fn cache_key(&self) -> u64 {

@@ -50,6 +50,22 @@ pub fn nvrtc_version() -> Result<(u32, u32), CudaError> {
 /// # Errors
 /// [`CudaError::Missing`] without NVRTC, [`CudaError::Compile`] with the compiler's log.
 pub fn compile(unit: &Unit) -> Result<Vec<u8>, CudaError> {
+    compile_to(unit, cubin_of)
+}
+
+/// Compiles the unit as far as PTX, which is all that there is of a virtual architecture.
+///
+/// # Errors
+/// Those of [`compile`].
+pub fn compile_to_ptx(unit: &Unit) -> Result<String, CudaError> {
+    let ptx = compile_to(unit, ptx_of)?;
+    Ok(String::from_utf8_lossy(&ptx).trim_end_matches('\0').to_owned())
+}
+
+/// What takes the result out of a program that has been compiled.
+type Take = unsafe fn(sys::nvrtcProgram) -> Result<Vec<u8>, CudaError>;
+
+fn compile_to(unit: &Unit, take: Take) -> Result<Vec<u8>, CudaError> {
     nvrtc_version()?;
     let main = c_strings([unit.main.as_str(), MAIN_NAME].into_iter())?;
     let texts = c_strings(unit.headers.iter().map(|(_, text)| text.as_str()))?;
@@ -73,7 +89,7 @@ pub fn compile(unit: &Unit) -> Result<Vec<u8>, CudaError> {
             ),
         )?;
         let compiled = sys::nvrtcCompileProgram(program, options.len() as i32, options.as_ptr());
-        let result = if compiled == sys::nvrtcResult::NVRTC_SUCCESS { cubin_of(program) } else { Err(log_of(program)) };
+        let result = if compiled == sys::nvrtcResult::NVRTC_SUCCESS { take(program) } else { Err(log_of(program)) };
         let _ = sys::nvrtcDestroyProgram(&raw mut program);
         result
     }
@@ -89,6 +105,19 @@ unsafe fn cubin_of(program: sys::nvrtcProgram) -> Result<Vec<u8>, CudaError> {
         let mut cubin = vec![0_u8; bytes];
         check("nvrtcGetCUBIN", sys::nvrtcGetCUBIN(program, cubin.as_mut_ptr().cast()))?;
         Ok(cubin)
+    }
+}
+
+/// # Safety
+/// The program has been compiled.
+unsafe fn ptx_of(program: sys::nvrtcProgram) -> Result<Vec<u8>, CudaError> {
+    let mut bytes = 0;
+    // SAFETY: the buffer has the size that NVRTC asks for.
+    unsafe {
+        check("nvrtcGetPTXSize", sys::nvrtcGetPTXSize(program, &raw mut bytes))?;
+        let mut ptx = vec![0_u8; bytes];
+        check("nvrtcGetPTX", sys::nvrtcGetPTX(program, ptx.as_mut_ptr().cast()))?;
+        Ok(ptx)
     }
 }
 
