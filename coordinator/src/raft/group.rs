@@ -367,6 +367,14 @@ impl Group {
         }
     }
 
+    /// Its term, and whether it leads in it: of [`Self::status`] what changes with a vote.
+    #[must_use]
+    pub fn standing(&self) -> (u64, bool) {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        (metrics.current_term, metrics.state == ServerState::Leader)
+    }
+
     /// Commands put into the log by this coordinator.
     #[must_use]
     pub fn proposals(&self) -> u64 {

@@ -183,6 +183,25 @@ impl Cluster {
         services.iter().filter_map(|(host, (start, service))| Some((*host, *start, service.upgrade()?))).collect()
     }
 
+    /// Calls `see` with every coordinator that runs and the number of its start, until one of them breaks something.
+    ///
+    /// # Errors
+    /// What `see` gives.
+    pub fn each_service<E>(&self, mut see: impl FnMut(HostId, u64, &Service) -> Result<(), E>) -> Result<(), E> {
+        let services = lock(&self.services);
+        services.iter().try_for_each(|(host, (start, service))| match service.upgrade() {
+            Some(service) => see(*host, *start, &service),
+            None => Ok(()),
+        })
+    }
+
+    /// The service of a coordinator, if it runs, with the number of its start.
+    #[must_use]
+    pub fn service_of(&self, host: HostId) -> Option<(u64, Arc<Service>)> {
+        let services = lock(&self.services);
+        services.get(&host).and_then(|(start, service)| Some((*start, service.upgrade()?)))
+    }
+
     /// What the agents that run show of themselves.
     #[must_use]
     pub fn agents(&self) -> Vec<(HostId, Arc<Shared>)> {

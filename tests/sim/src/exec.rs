@@ -15,7 +15,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
@@ -182,6 +182,8 @@ pub struct Core {
     first_in_first_out: bool,
     panics: Mutex<Vec<String>>,
     polling: AtomicU64,
+    /// The host whose code ran last.
+    last_host: AtomicU16,
     /// What happened.
     pub trace: Trace,
 }
@@ -209,6 +211,7 @@ impl Core {
             first_in_first_out,
             panics: Mutex::default(),
             polling: AtomicU64::new(0),
+            last_host: AtomicU16::new(WORLD.0),
             trace: Trace::default(),
         })
     }
@@ -241,6 +244,18 @@ impl Core {
     #[must_use]
     pub fn panics(&self) -> Vec<String> {
         lock(&self.panics).clone()
+    }
+
+    /// The first of them.
+    #[must_use]
+    pub fn first_panic(&self) -> Option<String> {
+        lock(&self.panics).first().cloned()
+    }
+
+    /// The host whose code has run since this was last asked; [`WORLD`] if none has.
+    #[must_use]
+    pub fn take_last_host(&self) -> HostId {
+        HostId(self.last_host.swap(WORLD.0, Ordering::Relaxed))
     }
 
     /// A new life of a host.
@@ -356,6 +371,7 @@ impl Core {
             return;
         }
         self.polling.store(id, Ordering::Relaxed);
+        self.last_host.store(host.0, Ordering::Relaxed);
         TASK.set(id);
         let polled = within(&env, || {
             let _in = Inside::enter(host);
@@ -640,12 +656,13 @@ impl Executor for HostExecutor {
         let at_ns = self.core.now_ns() + self.blocking.latency_ns();
         let number = self.last_work.fetch_add(1, Ordering::Relaxed);
         lock(&self.under_way).insert(number, work);
-        let (host, under_way) = (self.life.host, self.under_way.clone());
+        let (host, under_way, core) = (self.life.host, self.under_way.clone(), self.core.clone());
         self.core.at(at_ns, move || {
             // Gone if its host was killed meanwhile.
             let work = lock(&under_way).remove(&number);
             if let Some(work) = work {
                 let _in = Inside::enter(host);
+                core.last_host.store(host.0, Ordering::Relaxed);
                 within(&env, work);
             }
         });

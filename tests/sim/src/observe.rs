@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 
 use ringfleet_abi::{KeySpace, SessionId};
 use ringfleet_client::Session;
+use ringfleet_coordinator::service::Service;
 use ringfleet_coordinator_core::ClusterState;
+use ringfleet_link::Role;
 use ringfleet_node::shared::Shared;
 
 use crate::actors::{self, Handling, Hop};
@@ -16,13 +18,14 @@ use crate::checks::c3_order::Order;
 use crate::checks::c6_time::Time;
 use crate::checks::c7_conservation::Counted;
 use crate::checks::c10_recovery::Recovery;
-use crate::checks::raft::{Raft, Seen, digest};
+use crate::checks::raft::{Raft, Seen};
 use crate::clock::WALL_START_MS;
 use crate::cluster::{BOUNDS, Cluster, SHARDS};
-use crate::exec::lock;
+use crate::exec::{HostId, WORLD, lock};
 use crate::fence_steps::FenceSteps;
+use crate::world::role_of;
 
-/// Steps between two looks at the coordinators.
+/// Steps between two looks at all coordinators. At the one whose code has run it looks after every step.
 const LOOK_EVERY: u64 = 8;
 
 /// Steps between two looks at the counters of nodes.
@@ -69,10 +72,11 @@ pub struct Observer {
     cluster: Arc<Cluster>,
     checks: Arc<Checks>,
     calls: u64,
-    panics: usize,
     handled: Vec<Handling>,
     /// The incarnation whose device runs in a task.
     executors: BTreeMap<u64, u64>,
+    /// What the state of a coordinator says, by its start; looked at when its applied index changes.
+    says: BTreeMap<HostId, Says>,
     /// What a trace that is written is told of the log and of devices.
     fence: Option<FenceSteps>,
 }
@@ -90,12 +94,24 @@ pub struct Look {
     pub alive: usize,
 }
 
+/// What the state of a coordinator says at an applied index.
+#[derive(Debug, Clone, Copy)]
+struct Says {
+    start: u64,
+    applied: u64,
+    digest: u64,
+    placed: bool,
+    sets: usize,
+    alive: usize,
+}
+
 impl Observer {
     /// Of one cluster.
     #[must_use]
     pub fn new(cluster: Arc<Cluster>, checks: Arc<Checks>) -> Self {
         let fence = cluster.world.core.trace.is_written().then(FenceSteps::default);
-        Self { cluster, checks, calls: 0, panics: 0, handled: Vec::new(), executors: BTreeMap::new(), fence }
+        let (handled, executors, says) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Self { cluster, checks, calls: 0, handled, executors, says, fence }
     }
 
     /// Called after every step.
@@ -110,57 +126,82 @@ impl Observer {
         if let Some(fence) = &mut self.fence {
             fence.look(&self.cluster);
         }
+        let core = &self.cluster.world.core;
+        let last = core.take_last_host();
+        let all = self.calls.is_multiple_of(LOOK_EVERY);
+        // First what the log has given, then what was done with it.
+        if all {
+            self.look()?;
+        } else if role_of(last) == Role::Coordinator && last != WORLD {
+            self.look_at(last)?;
+        }
         actors::take(&mut self.handled);
         if !self.handled.is_empty() {
-            // First what the log has given, then what was done with it.
-            self.look()?;
             self.handle()?;
         }
         if self.calls.is_multiple_of(COUNT_EVERY) {
             self.count()?;
         }
-        if !self.calls.is_multiple_of(LOOK_EVERY) {
+        if !all {
             return Ok(());
         }
-        let panics = self.cluster.world.core.panics();
-        if panics.len() > self.panics {
-            return Err(panics[self.panics].clone());
+        if let Some(panic) = self.cluster.world.core.first_panic() {
+            return Err(panic);
         }
-        let look = self.look()?;
+        let look = *lock(&self.checks.look);
         // A node that is lost is missed after its lease and the margin of it.
         let lease_ns = u64::from(self.cluster.scenario.lease_ms) * 1_100_000 + 650_000_000;
         lock(&self.checks.recovery).see(self.cluster.world.core.now_ns(), look.led, look.placed, lease_ns)
     }
 
     /// Looks at every coordinator.
-    ///
-    /// # Errors
-    /// What broke.
-    pub fn look(&mut self) -> Result<Look, Violation> {
-        let mut raft = lock(&self.checks.raft);
+    fn look(&mut self) -> Result<(), Violation> {
         let mut look = Look::default();
-        for (host, start, service) in self.cluster.services() {
-            let status = service.group.status();
-            let state = service.group.published().state();
-            let applied = state.applied_index();
-            let digest = match raft.known(host, start, applied) {
-                Some(known) => known,
-                None => {
-                    raft.see_state(host, start, &state)?;
-                    self.see_shards(&state)?;
-                    digest(&state)
-                }
-            };
-            let in_charge = status.leads && service.leases.term() == Some(status.term);
-            let (term, leads) = (status.term, status.leads);
-            raft.see(Seen { host, start, term, leads, in_charge, applied, digest })?;
-            if in_charge {
-                let placed = state.shards().all(|(_, shard)| shard.owner.is_some());
-                look = Look { led: true, placed, sets: state.sets().count(), alive: state.alive().count() };
+        let cluster = self.cluster.clone();
+        cluster.each_service(|host, start, service| -> Result<(), Violation> {
+            if let Some(in_charge) = self.see(host, start, service)? {
+                look = in_charge;
             }
-        }
+            Ok(())
+        })?;
         *lock(&self.checks.look) = look;
-        Ok(look)
+        Ok(())
+    }
+
+    /// Looks at the coordinator whose code has just run.
+    fn look_at(&mut self, host: HostId) -> Result<(), Violation> {
+        let Some((start, service)) = self.cluster.service_of(host) else { return Ok(()) };
+        if let Some(look) = self.see(host, start, &service)? {
+            *lock(&self.checks.look) = look;
+        }
+        Ok(())
+    }
+
+    /// Looks at a coordinator; says what it knows if it is in charge.
+    fn see(&mut self, host: HostId, start: u64, service: &Service) -> Result<Option<Look>, Violation> {
+        let mut raft = lock(&self.checks.raft);
+        let (term, leads) = service.group.standing();
+        let state = service.group.published().state();
+        let applied = state.applied_index();
+        let says = match self.says.get(&host) {
+            Some(says) if (says.start, says.applied) == (start, applied) => *says,
+            _ => {
+                let known = raft.see_state(host, start, &state)?;
+                if known.is_new {
+                    self.see_shards(&state)?;
+                }
+                let placed = state.shards().all(|(_, shard)| shard.owner.is_some());
+                let (sets, alive) = (state.sets().count(), state.alive().count());
+                let says = Says { start, applied, digest: known.digest, placed, sets, alive };
+                self.says.insert(host, says);
+                says
+            }
+        };
+        drop(state);
+        let in_charge = leads && service.leases.term() == Some(term);
+        raft.see(Seen { host, start, term, leads, in_charge, applied, digest: says.digest })?;
+        let Says { placed, sets, alive, .. } = says;
+        Ok(in_charge.then_some(Look { led: true, placed, sets, alive }))
     }
 
     /// What the log has given to whom.

@@ -9,6 +9,7 @@
 //! * in one life a coordinator's term and applied index never go back.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ringfleet_abi::hash::fnv1a64;
 use ringfleet_coordinator_core::ClusterState;
@@ -16,8 +17,10 @@ use ringfleet_coordinator_core::ClusterState;
 use super::Violation;
 use crate::exec::HostId;
 
-/// Applied indices whose state is remembered.
+/// Applied indices whose state's digest is remembered.
 const REMEMBERED: usize = 4096;
+/// Applied indices whose state is remembered whole: of a coordinator that is no further behind only equality is looked at.
+const WHOLE: usize = 128;
 
 /// One coordinator at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +50,18 @@ pub struct Raft {
     digests: BTreeMap<u64, u64>,
     applied_anywhere: u64,
     last: BTreeMap<HostId, Seen>,
-    states: BTreeMap<HostId, (u64, ClusterState)>,
+    states: BTreeMap<HostId, (u64, Arc<ClusterState>)>,
+    /// The last states, as they were first seen at their index, checked, with their digests.
+    whole: BTreeMap<u64, (Arc<ClusterState>, u64)>,
+}
+
+/// A state that was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// Its digest.
+    pub digest: u64,
+    /// Whether no coordinator was seen with it before.
+    pub is_new: bool,
 }
 
 /// The digest of a state.
@@ -82,7 +96,12 @@ impl Raft {
     /// What broke.
     pub fn see(&mut self, seen: Seen) -> Result<(), Violation> {
         let Seen { host, start, term, leads, in_charge, applied, digest } = seen;
-        if let Some(before) = self.last.insert(host, seen)
+        let before = self.last.insert(host, seen);
+        if before == Some(seen) {
+            // Everything below is already known of it.
+            return Ok(());
+        }
+        if let Some(before) = before
             && before.start == start
             && (term < before.term || applied < before.applied)
         {
@@ -115,28 +134,44 @@ impl Raft {
         Ok(())
     }
 
-    /// Looks at the state of one coordinator, when its applied index has changed.
+    /// Looks at the state of one coordinator, when its applied index has changed. A state that equals the one which another coordinator
+    /// had at this index holds what that one holds; how this coordinator came to it is looked at all the same.
     ///
     /// # Errors
     /// What broke.
-    pub fn see_state(&mut self, host: HostId, start: u64, state: &ClusterState) -> Result<(), Violation> {
-        state.check()?;
+    pub fn see_state(&mut self, host: HostId, start: u64, state: &ClusterState) -> Result<Known, Violation> {
+        let applied = state.applied_index();
+        let equal = self.whole.get(&applied).filter(|(whole, _)| **whole == *state).cloned();
+        let is_new = equal.is_none();
+        let (state, digest) = match equal {
+            Some(equal) => equal,
+            None => {
+                state.check()?;
+                let (whole, digest) = (Arc::new(state.clone()), digest(state));
+                self.whole.entry(applied).or_insert_with(|| (whole.clone(), digest));
+                while self.whole.len() > WHOLE {
+                    self.whole.pop_first();
+                }
+                (whole, digest)
+            }
+        };
         if let Some((before_start, before)) = self.states.get(&host)
             && *before_start == start
             // Record 0 names the coordinators before there is a placement index.
             && before.applied_index() > 0
-            && before.applied_index() < state.applied_index()
+            && before.applied_index() < applied
         {
             state.check_since(before)?;
         }
-        self.states.insert(host, (start, state.clone()));
-        Ok(())
+        self.states.insert(host, (start, state));
+        Ok(Known { digest, is_new })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringfleet_proto::control::CoordinatorView;
 
     fn seen(host: u16, term: u64, leads: bool, applied: u64, digest: u64) -> Seen {
         Seen { host: HostId(host), start: 1, term, leads, in_charge: leads, applied, digest }
@@ -172,5 +207,25 @@ mod tests {
             let violation = check(history).expect_err(what);
             assert!(violation.starts_with("C1: ") && violation.contains(what), "{violation}");
         }
+    }
+
+    #[test]
+    fn an_equal_state_is_known_and_another_one_at_the_same_index_is_flagged() {
+        let named = |name: &str| {
+            let view = CoordinatorView { name: name.to_owned(), addr: "10.0.0.1:7400".to_owned() };
+            let mut state = ClusterState::default();
+            state.set_coordinators(7, BTreeMap::from([(1, view)]));
+            state
+        };
+        let mut raft = Raft::default();
+        let (one, other) = (named("c1"), named("c2"));
+        let first = raft.see_state(HostId(1), 1, &one).unwrap();
+        assert_eq!(first, Known { digest: digest(&one), is_new: true });
+        assert_eq!(raft.see_state(HostId(2), 1, &one).unwrap(), Known { is_new: false, ..first });
+        let damaged = raft.see_state(HostId(3), 1, &other).unwrap();
+        assert_eq!(damaged, Known { digest: digest(&other), is_new: true });
+        raft.see(seen(1, 1, true, 7, first.digest)).unwrap();
+        let violation = raft.see(seen(3, 1, false, 7, damaged.digest)).unwrap_err();
+        assert!(violation.contains("state machine safety"), "{violation}");
     }
 }
