@@ -1,18 +1,20 @@
 //! The command `sim`.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ringfleet_env::{Clock, SystemClock};
 
 use crate::exec::{current_host, current_ns, lock};
+use crate::full;
+use crate::ledger::{self, Entry, Ledger};
 use crate::mutants::{MUTANTS, Mutant};
 use crate::power;
-use crate::run::{Depth, Plan, Report, run};
+use crate::run::{Depth, Plan, Report, run, run_twice};
 use crate::scenario::{SCENARIOS, by_name};
 use crate::world::name_of;
 
@@ -32,6 +34,10 @@ sim: runs a whole cluster in one thread and virtual time
   --trace FILE     writes the events of the run as lines of JSON (one seed)
   --every-step     with --trace: also every poll, packet and change of a disk
   --ledger FILE    appends a line of JSON for every run
+  --full           goes on with the campaign of 20,000 seeds at t1, 1,000 at t2 and 1,000 pairs over all scenarios, from where
+                   the ledger ends; needs --ledger and --commit
+  --minutes M      with --full: begins no run after this many minutes
+  --summary FILE   says what the runs of a ledger came to
   --commit C       the commit that the ledger names
   --log FILTER     writes the code's own log, with virtual time and host, such as --log info or --log quinn=trace
   --list           the scenarios";
@@ -60,6 +66,9 @@ struct Args {
     jobs: u64,
     twice: bool,
     power: bool,
+    full: bool,
+    minutes: Option<u64>,
+    summary: Option<PathBuf>,
     ledger: Option<PathBuf>,
     commit: String,
 }
@@ -68,7 +77,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
     let (mut seed, mut seeds, mut jobs, mut seconds) = (1, 1, 1, None);
     let (mut scenario, mut depth) = ("coordinators".to_owned(), Depth::T2);
     let (mut twice, mut every_step) = (false, false);
-    let mut power = false;
+    let (mut power, mut full, mut minutes, mut summary) = (false, false, None, None);
     let (mut trace, mut ledger, mut commit, mut mutant) = (None, None, String::new(), None);
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
@@ -94,6 +103,9 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
             }
             "--twice" => twice = true,
             "--power" => power = true,
+            "--full" => full = true,
+            "--minutes" => minutes = Some(number(value()?)?),
+            "--summary" => summary = Some(PathBuf::from(value()?)),
             "--every-step" => every_step = true,
             "--trace" => trace = Some(PathBuf::from(value()?)),
             "--ledger" => ledger = Some(PathBuf::from(value()?)),
@@ -121,8 +133,11 @@ fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Args>, String
     if trace.is_some() && seeds > 1 {
         return Err("--trace is of one seed".to_owned());
     }
+    if full && (ledger.is_none() || commit.is_empty()) {
+        return Err("--full needs --ledger FILE, which says what is done, and --commit C".to_owned());
+    }
     let plan = Plan { seed, scenario, depth, seconds, mutant, trace, every_step };
-    Ok(Some(Args { plan, seeds, jobs, twice, power, ledger, commit }))
+    Ok(Some(Args { plan, seeds, jobs, twice, power, full, minutes, summary, ledger, commit }))
 }
 
 /// The command's `main`. Prints a line a run; ends with 1 if a run found something, with 2 if the command line is wrong.
@@ -141,7 +156,18 @@ pub fn main() -> ExitCode {
     if args.power {
         return power::measure(&args.plan, args.seeds, args.jobs);
     }
-    match execute(Arc::new(args)) {
+    let executed = match (&args.summary, &args.ledger) {
+        (Some(path), _) => ledger::read(path).map(|entries| {
+            print!("{}{}", ledger::summary(&entries), full::progress(&entries));
+            0
+        }),
+        (None, Some(path)) if args.full => {
+            let limit = args.minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
+            full::go_on(path, &args.commit, args.jobs, limit)
+        }
+        _ => execute(Arc::new(args)),
+    };
+    match executed {
         Ok(0) => ExitCode::SUCCESS,
         Ok(found) => {
             println!("{found} runs found something");
@@ -157,10 +183,7 @@ pub fn main() -> ExitCode {
 fn execute(args: Arc<Args>) -> Result<u64, String> {
     let ledger = match &args.ledger {
         None => None,
-        Some(path) => {
-            let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-            Some(file.map_err(|error| format!("opening {}: {error}", path.display()))?)
-        }
+        Some(path) => Some(Ledger::open(path)?.0),
     };
     let shared = Arc::new(Shared {
         next: AtomicU64::new(0),
@@ -193,7 +216,7 @@ fn execute(args: Arc<Args>) -> Result<u64, String> {
 struct Shared {
     next: AtomicU64,
     found: AtomicU64,
-    out: Mutex<Option<std::fs::File>>,
+    out: Mutex<Option<Ledger>>,
     failure: Mutex<Option<String>>,
 }
 
@@ -206,28 +229,17 @@ impl Shared {
             }
             let plan = Plan { seed: args.plan.seed + at, ..args.plan.clone() };
             let began_ns = SystemClock.monotonic_ns();
-            let (report, first_ns) = match run(&plan) {
-                Ok(report) => (report, SystemClock.monotonic_ns() - began_ns),
+            let report = match if args.twice { run_twice(&plan) } else { run(&plan) } {
+                Ok(report) => report,
                 Err(error) => return self.fail(format!("running seed {}: {error}", plan.seed)),
             };
-            let report = if args.twice { self.again(&plan, report) } else { report };
-            self.tell(&report, first_ns as f64 / 1e9, args);
+            let once_ns = (SystemClock.monotonic_ns() - began_ns) / (1 + u64::from(args.twice));
+            self.tell(&report, once_ns as f64 / 1e9, args);
         }
     }
 
     fn fail(&self, why: String) {
         *lock(&self.failure) = Some(why);
-    }
-
-    /// Runs it once more; two traces that differ are a finding of their own.
-    fn again(&self, plan: &Plan, mut report: Report) -> Report {
-        if let Ok(second) = run(&Plan { trace: None, ..plan.clone() })
-            && second.hash != report.hash
-        {
-            let what = format!("two runs of one seed differ: {:016x} and {:016x}", report.hash, second.hash);
-            report.violation.get_or_insert(what);
-        }
-        report
     }
 
     fn tell(&self, report: &Report, wall_s: f64, args: &Args) {
@@ -261,14 +273,9 @@ impl Shared {
             }
         }
         if let Some(ledger) = &mut *out {
-            let entry = serde_json::json!({
-                "seed": report.seed, "scenario": report.scenario, "depth": report.depth.name(),
-                "seconds": report.seconds, "commit": args.commit, "hash": format!("{:016x}", report.hash),
-                "steps": report.steps, "virtual_ms": report.virtual_ms, "wall_ms": (wall_s * 1000.0) as u64,
-                "faults": faults, "operations": ops, "found": report.violation,
-            });
-            if let Err(error) = writeln!(ledger, "{entry}") {
-                self.fail(format!("writing the ledger: {error}"));
+            let entry = Entry::of(report, args.twice, &args.commit, (wall_s * 1000.0) as u64);
+            if let Err(why) = ledger.append(&entry) {
+                self.fail(why);
             }
         }
     }
@@ -299,6 +306,9 @@ mod tests {
             ("--depth t9", "depth `t9`"),
             ("--seeds 2 --trace f", "--trace is of one seed"),
             ("--loud", "`--loud` is not known"),
+            ("--full --commit abc", "--full needs --ledger"),
+            ("--full --ledger f", "--full needs --ledger FILE, which says what is done, and --commit C"),
+            ("--full --minutes soon", "`soon` is not a number"),
         ] {
             let told = parsed(line).unwrap_err();
             assert!(told.starts_with(why), "{told}");

@@ -21,6 +21,7 @@
 //! | [`checks`], [`observe`] | the contract |
 //! | [`fence_steps`], [`fence_trace`] | traces as behaviours of `specs/Fence.tla` |
 //! | [`scenario`], [`run`](mod@run), [`cli`] | runs |
+//! | [`full`], [`ledger`] | the long campaign, and what came of every run |
 //!
 //! Deliberately absent: a model of the code. What runs is what ships; the one thing that is replaced is the machine.
 
@@ -35,8 +36,10 @@ pub mod exec;
 pub mod faults;
 pub mod fence_steps;
 pub mod fence_trace;
+pub mod full;
 pub mod identity;
 pub mod lanes;
+pub mod ledger;
 pub mod mutants;
 pub mod net;
 pub mod observe;

@@ -142,6 +142,20 @@ pub fn run(plan: &Plan) -> std::io::Result<Report> {
     Ok(tracing::subscriber::with_default(steps, || run_in(&world, plan)))
 }
 
+/// Runs a plan twice; two traces that differ are a finding of their own.
+///
+/// # Errors
+/// When the trace cannot be written.
+pub fn run_twice(plan: &Plan) -> std::io::Result<Report> {
+    let mut report = run(plan)?;
+    let second = run(&Plan { trace: None, ..plan.clone() })?;
+    if second.hash != report.hash {
+        let what = format!("two runs of one seed differ: {:016x} and {:016x}", report.hash, second.hash);
+        report.violation.get_or_insert(what);
+    }
+    Ok(report)
+}
+
 fn run_in(world: &Arc<World>, plan: &Plan) -> Report {
     let cluster = Cluster::new(world.clone(), plan.scenario, plan.seed, plan.mutant);
     let checks = Arc::new(Checks::default());
