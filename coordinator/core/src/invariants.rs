@@ -7,6 +7,28 @@ use ringfleet_proto::control::{SetState, ShardState};
 use std::collections::BTreeSet;
 
 impl ClusterState {
+    /// The state without its long tails: of sessions and remembered operations only the youngest `kept`. What is compared and kept after
+    /// every record costs the same however old the cluster is; records change the rest in no other way than by forgetting it.
+    #[must_use]
+    pub fn recent(&self, kept: usize) -> Self {
+        let sessions = self.sessions.iter().rev().take(kept);
+        Self {
+            cluster: self.cluster.clone(),
+            lease_ms: self.lease_ms,
+            applied_index: self.applied_index,
+            view_index: self.view_index,
+            last_node: self.last_node,
+            last_set: self.last_set,
+            last_session: self.last_session,
+            coordinators: self.coordinators.clone(),
+            members: self.members.clone(),
+            sets: self.sets.clone(),
+            shards: self.shards.clone(),
+            sessions: sessions.map(|(number, session)| (*number, session.clone())).collect(),
+            operations: self.operations.recent(kept),
+        }
+    }
+
     /// Checks everything that can be seen in one state.
     ///
     /// # Errors

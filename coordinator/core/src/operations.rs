@@ -48,6 +48,13 @@ impl Operations {
         }
     }
 
+    /// The youngest of them.
+    pub(crate) fn recent(&self, kept: usize) -> Self {
+        let by_index: BTreeMap<u64, u128> = self.by_index.iter().rev().take(kept).map(|(at, id)| (*at, *id)).collect();
+        let remembered = |id: &u128| Some((*id, self.by_id.get(id)?.clone()));
+        Self { by_id: by_index.values().filter_map(remembered).collect(), by_index }
+    }
+
     /// How many are remembered.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -28,7 +28,7 @@ use crate::world::role_of;
 /// Steps between two looks at all coordinators. At the one whose code has run it looks after every step.
 const LOOK_EVERY: u64 = 8;
 
-/// Steps between two looks at the counters of nodes.
+/// Steps between two looks at everything that is counted, and at the whole states of coordinators.
 const COUNT_EVERY: u64 = 1000;
 
 /// All checks of a run.
@@ -262,8 +262,11 @@ impl Observer {
         Ok(())
     }
 
-    /// Counters of nodes, and what sessions say of their losses.
+    /// Counters of nodes, what sessions say of their losses, and the whole states of coordinators.
     fn count(&self) -> Result<(), Violation> {
+        self.cluster.each_service(|host, _, service| {
+            lock(&self.checks.raft).see_whole(host, &service.group.published().state())
+        })?;
         for (_, shared) in self.cluster.agents() {
             counted(&shared).check(&BOUNDS)?;
         }

@@ -11,16 +11,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ringfleet_abi::hash::fnv1a64;
 use ringfleet_coordinator_core::ClusterState;
 
 use super::Violation;
 use crate::exec::HostId;
+use crate::lanes;
 
 /// Applied indices whose state's digest is remembered.
 const REMEMBERED: usize = 4096;
-/// Applied indices whose state is remembered whole: of a coordinator that is no further behind only equality is looked at.
-const WHOLE: usize = 128;
+/// Applied indices whose state itself is remembered: of a coordinator that is no further behind only equality is looked at.
+const STATES: usize = 128;
+/// Of sessions and remembered operations so many of the youngest are compared after every record; all of them in [`Raft::see_whole`].
+const YOUNGEST: usize = 32;
 
 /// One coordinator at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,8 +53,10 @@ pub struct Raft {
     applied_anywhere: u64,
     last: BTreeMap<HostId, Seen>,
     states: BTreeMap<HostId, (u64, Arc<ClusterState>)>,
-    /// The last states, as they were first seen at their index, checked, with their digests.
-    whole: BTreeMap<u64, (Arc<ClusterState>, u64)>,
+    /// The last states, as they were first seen at their index, checked, with their digests; without what is older than [`YOUNGEST`].
+    recent: BTreeMap<u64, (Arc<ClusterState>, u64)>,
+    /// Digests of whole states.
+    wholes: BTreeMap<u64, u64>,
 }
 
 /// A state that was looked at.
@@ -67,7 +71,7 @@ pub struct Known {
 /// The digest of a state.
 #[must_use]
 pub fn digest(state: &ClusterState) -> u64 {
-    state.to_snapshot().map_or(0, |bytes| fnv1a64(&bytes))
+    state.to_snapshot().map_or(0, |bytes| lanes::digest(&bytes))
 }
 
 impl Raft {
@@ -141,18 +145,20 @@ impl Raft {
     /// What broke.
     pub fn see_state(&mut self, host: HostId, start: u64, state: &ClusterState) -> Result<Known, Violation> {
         let applied = state.applied_index();
-        let equal = self.whole.get(&applied).filter(|(whole, _)| **whole == *state).cloned();
+        let recent = state.recent(YOUNGEST);
+        let equal = self.recent.get(&applied).filter(|(known, _)| **known == recent).cloned();
         let is_new = equal.is_none();
         let (state, digest) = match equal {
             Some(equal) => equal,
             None => {
                 state.check()?;
-                let (whole, digest) = (Arc::new(state.clone()), digest(state));
-                self.whole.entry(applied).or_insert_with(|| (whole.clone(), digest));
-                while self.whole.len() > WHOLE {
-                    self.whole.pop_first();
+                let digest = digest(&recent);
+                let recent = Arc::new(recent);
+                self.recent.entry(applied).or_insert_with(|| (recent.clone(), digest));
+                while self.recent.len() > STATES {
+                    self.recent.pop_first();
                 }
-                (whole, digest)
+                (recent, digest)
             }
         };
         if let Some((before_start, before)) = self.states.get(&host)
@@ -166,12 +172,28 @@ impl Raft {
         self.states.insert(host, (start, state));
         Ok(Known { digest, is_new })
     }
+
+    /// Compares the whole state of a coordinator with those that were compared at the same index; for now and then.
+    ///
+    /// # Errors
+    /// What broke.
+    pub fn see_whole(&mut self, host: HostId, state: &ClusterState) -> Result<(), Violation> {
+        let (applied, digest) = (state.applied_index(), digest(state));
+        if *self.wholes.entry(applied).or_insert(digest) != digest {
+            return Err(format!("C1: state machine safety: host {} has another past at index {applied}", host.0));
+        }
+        while self.wholes.len() > REMEMBERED {
+            self.wholes.pop_first();
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ringfleet_proto::control::CoordinatorView;
+    use ringfleet_coordinator_core::{Command, CommandBody};
+    use ringfleet_proto::control::{CoordinatorView, Role};
 
     fn seen(host: u16, term: u64, leads: bool, applied: u64, digest: u64) -> Seen {
         Seen { host: HostId(host), start: 1, term, leads, in_charge: leads, applied, digest }
@@ -227,5 +249,25 @@ mod tests {
         raft.see(seen(1, 1, true, 7, first.digest)).unwrap();
         let violation = raft.see(seen(3, 1, false, 7, damaged.digest)).unwrap_err();
         assert!(violation.contains("state machine safety"), "{violation}");
+    }
+
+    #[test]
+    fn states_that_differ_in_something_old_are_flagged_when_they_are_compared_whole() {
+        let state = |oldest: &str| {
+            let mut state = ClusterState::default();
+            for number in 1..=YOUNGEST as u64 + 1 {
+                let name = if number == 1 { oldest } else { "a2" }.to_owned();
+                let body = CommandBody::OpenSession { role: Role::Client, name };
+                state.apply(number, &Command { operation: Some(u128::from(number)), body });
+            }
+            state
+        };
+        let (one, other) = (state("a1"), state("a9"));
+        let mut raft = Raft::default();
+        assert!(raft.see_state(HostId(1), 1, &one).unwrap().is_new);
+        assert!(!raft.see_state(HostId(2), 1, &other).unwrap().is_new, "the difference is older than what is compared");
+        raft.see_whole(HostId(1), &one).unwrap();
+        raft.see_whole(HostId(3), &one).unwrap();
+        assert!(raft.see_whole(HostId(2), &other).unwrap_err().contains("another past"));
     }
 }
