@@ -269,7 +269,9 @@ impl Director {
         let nodes = nodes();
         let mut checked = nodes.iter().try_for_each(|node| node.check_quiet());
         if cluster.scenario.faults.is_empty() {
-            checked = checked.and_then(|()| check_sum(&nodes)).and_then(|()| check_undisturbed(&nodes));
+            checked = checked
+                .and_then(|()| check_sum(&nodes))
+                .and_then(|()| check_undisturbed(&nodes, cluster.scenario.moves));
         }
         if let Err(violation) = checked {
             cluster.violation(violation);
