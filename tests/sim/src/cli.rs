@@ -13,7 +13,7 @@ use crate::exec::{current_host, current_ns, lock};
 use crate::full;
 use crate::ledger::{self, Entry, Ledger};
 use crate::mutants::{MUTANTS, Mutant};
-use crate::power;
+use crate::power::{self, cpu_ns};
 use crate::run::{Depth, Plan, Report, run, run_twice};
 use crate::scenario::{SCENARIOS, by_name};
 use crate::world::name_of;
@@ -228,12 +228,12 @@ impl Shared {
                 return;
             }
             let plan = Plan { seed: args.plan.seed + at, ..args.plan.clone() };
-            let began_ns = SystemClock.monotonic_ns();
+            let before_ns = cpu_ns();
             let report = match if args.twice { run_twice(&plan) } else { run(&plan) } {
                 Ok(report) => report,
                 Err(error) => return self.fail(format!("running seed {}: {error}", plan.seed)),
             };
-            let once_ns = (SystemClock.monotonic_ns() - began_ns) / (1 + u64::from(args.twice));
+            let once_ns = (cpu_ns() - before_ns) / (1 + u64::from(args.twice));
             self.tell(&report, once_ns as f64 / 1e9, args);
         }
     }
@@ -242,12 +242,12 @@ impl Shared {
         *lock(&self.failure) = Some(why);
     }
 
-    fn tell(&self, report: &Report, wall_s: f64, args: &Args) {
-        let speed = report.virtual_ms as f64 / 1000.0 / wall_s.max(1e-9);
+    fn tell(&self, report: &Report, cpu_s: f64, args: &Args) {
+        let speed = report.virtual_ms as f64 / 1000.0 / cpu_s.max(1e-9);
         let faults: u64 = report.faults.values().sum();
         let ops: u64 = report.ops.values().sum();
         let mut line = format!(
-            "seed {} {} {}: hash {:016x}, {} steps, {:.1} s virtual in {wall_s:.2} s ({speed:.0}x), {faults} faults, {ops} operations, {} terms",
+            "seed {} {} {}: hash {:016x}, {} steps, {:.1} s virtual in {cpu_s:.2} s of a processor ({speed:.0}x), {faults} faults, {ops} operations, {} terms",
             report.seed,
             report.scenario,
             report.depth.name(),
@@ -273,7 +273,7 @@ impl Shared {
             }
         }
         if let Some(ledger) = &mut *out {
-            let entry = Entry::of(report, args.twice, &args.commit, (wall_s * 1000.0) as u64);
+            let entry = Entry::of(report, args.twice, &args.commit, (cpu_s * 1000.0) as u64);
             if let Err(why) = ledger.append(&entry) {
                 self.fail(why);
             }

@@ -13,6 +13,7 @@ use ringfleet_env::{Clock, SystemClock};
 
 use crate::exec::lock;
 use crate::ledger::{BUILD, Entry, Ledger};
+use crate::power::cpu_ns;
 use crate::run::{Depth, Plan, run, run_twice};
 use crate::scenario::{SCENARIOS, Scenario};
 
@@ -89,11 +90,11 @@ pub fn go_on(path: &Path, commit: &str, jobs: u64, limit: Option<Duration>) -> R
     let work = || {
         while !is_over() && lock(&failure).is_none() {
             let Some(piece) = lock(&left).next() else { return };
-            let (plan, began_ns) = (piece.plan(), SystemClock.monotonic_ns());
+            let (plan, before_ns) = (piece.plan(), cpu_ns());
             let report = if piece.twice { run_twice(&plan) } else { run(&plan) };
-            let wall_ms = (SystemClock.monotonic_ns() - began_ns) / 1_000_000 / (1 + u64::from(piece.twice));
+            let cpu_ms = (cpu_ns() - before_ns) / 1_000_000 / (1 + u64::from(piece.twice));
             let told = report.map_err(|error| format!("running seed {}: {error}", plan.seed)).and_then(|report| {
-                let entry = Entry::of(&report, piece.twice, commit, wall_ms);
+                let entry = Entry::of(&report, piece.twice, commit, cpu_ms);
                 if let Some(violation) = &report.violation {
                     *lock(&found) += 1;
                     println!("FOUND: {violation}\n  again: {}", report.command());

@@ -38,8 +38,8 @@ pub struct Entry {
     pub steps: u64,
     /// Virtual time that passed.
     pub virtual_ms: u64,
-    /// Real time of the first run.
-    pub wall_ms: u64,
+    /// Processor time, of one run where there were two.
+    pub cpu_ms: u64,
     /// Faults that happened.
     pub faults: u64,
     /// Operations of clients.
@@ -51,7 +51,7 @@ pub struct Entry {
 impl Entry {
     /// The line about a run.
     #[must_use]
-    pub fn of(report: &Report, twice: bool, commit: &str, wall_ms: u64) -> Self {
+    pub fn of(report: &Report, twice: bool, commit: &str, cpu_ms: u64) -> Self {
         Self {
             seed: report.seed,
             scenario: report.scenario.to_owned(),
@@ -63,7 +63,7 @@ impl Entry {
             hash: format!("{:016x}", report.hash),
             steps: report.steps,
             virtual_ms: report.virtual_ms,
-            wall_ms,
+            cpu_ms,
             faults: report.faults.values().sum(),
             operations: report.ops.values().sum(),
             found: report.violation.clone(),
@@ -74,7 +74,7 @@ impl Entry {
         let line = json!({
             "seed": self.seed, "scenario": self.scenario, "depth": self.depth.name(), "seconds": self.seconds,
             "twice": self.twice, "commit": self.commit, "build": self.build, "hash": self.hash, "steps": self.steps,
-            "virtual_ms": self.virtual_ms, "wall_ms": self.wall_ms, "faults": self.faults,
+            "virtual_ms": self.virtual_ms, "cpu_ms": self.cpu_ms, "faults": self.faults,
             "operations": self.operations, "found": self.found,
         });
         format!("{line}\n")
@@ -95,7 +95,7 @@ impl Entry {
             hash: text("hash")?,
             steps: number("steps")?,
             virtual_ms: number("virtual_ms")?,
-            wall_ms: number("wall_ms")?,
+            cpu_ms: number("cpu_ms")?,
             faults: number("faults")?,
             operations: number("operations")?,
             found: text("found"),
@@ -151,7 +151,7 @@ struct Sum {
     runs: u64,
     pairs: u64,
     virtual_ms: u64,
-    wall_ms: u64,
+    cpu_ms: u64,
     faults: u64,
     found: u64,
 }
@@ -165,7 +165,7 @@ pub fn summary(entries: &[Entry]) -> String {
         sum.runs += 1;
         sum.pairs += u64::from(entry.twice);
         sum.virtual_ms += entry.virtual_ms;
-        sum.wall_ms += entry.wall_ms;
+        sum.cpu_ms += entry.cpu_ms;
         sum.faults += entry.faults;
         sum.found += u64::from(entry.found.is_some());
     }
@@ -174,8 +174,8 @@ pub fn summary(entries: &[Entry]) -> String {
     );
     out.push_str("|---|---|---|---|---|---|---|---|---|\n");
     for ((depth, build, commit), sum) in sums {
-        let Sum { runs, pairs, virtual_ms, wall_ms, faults, found } = sum;
-        let (hours, speed) = (virtual_ms as f64 / 3_600_000.0, virtual_ms as f64 / wall_ms.max(1) as f64);
+        let Sum { runs, pairs, virtual_ms, cpu_ms, faults, found } = sum;
+        let (hours, speed) = (virtual_ms as f64 / 3_600_000.0, virtual_ms as f64 / cpu_ms.max(1) as f64);
         let commit = if commit.is_empty() { "-" } else { commit };
         let _ = writeln!(
             out,
@@ -228,7 +228,7 @@ pub(crate) mod tests {
             hash: hash.to_owned(),
             steps: 5,
             virtual_ms: 120_000,
-            wall_ms: 3000,
+            cpu_ms: 3000,
             faults: 20,
             operations: 7,
             found: None,

@@ -12,7 +12,8 @@ use crate::run::{Depth, Plan, run};
 use crate::scenario::by_name;
 
 /// Time that this thread has had a processor. Where the system does not say, the time that passed.
-fn cpu_ns() -> u64 {
+#[must_use]
+pub fn cpu_ns() -> u64 {
     let read = std::fs::read_to_string("/proc/thread-self/schedstat");
     let spent = read.ok().and_then(|line| line.split_whitespace().next()?.parse().ok());
     spent.unwrap_or_else(|| SystemClock.monotonic_ns())
