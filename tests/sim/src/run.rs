@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use crate::checks::c7_conservation::{check_sum, check_undisturbed};
 use crate::cluster::Cluster;
-use crate::exec::lock;
+use crate::exec::{WORLD, current_host, lock};
 use crate::faults::Nemesis;
 use crate::fence_steps::FenceLog;
 use crate::mutants::Mutant;
@@ -140,6 +140,19 @@ pub fn run(plan: &Plan) -> std::io::Result<Report> {
     world.core.trace.write_to(Box::new(BufWriter::new(File::create(path)?)), plan.every_step);
     let steps = FenceLog::new(world.core.clone());
     Ok(tracing::subscriber::with_default(steps, || run_in(&world, plan)))
+}
+
+/// From now on panics inside runs are not printed: each is a finding or a fault of the scenario, and told as that. All others are.
+pub fn quiet_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if current_host() == WORLD {
+                print(info);
+            }
+        }));
+    });
 }
 
 /// Runs a plan twice; two traces that differ are a finding of their own.
