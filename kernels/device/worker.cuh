@@ -1,8 +1,8 @@
 // A worker: the only executor of its shards' actors (C2). Shared-nothing: handlers need no atomics and no fences.
 //
-//   exchange positions -> control, lease -> spill -> timers -> choose -> stage -> resolve -> first of each bucket -> the others -> send
-//        ^                                                                                                                     |
-//        +---------------------------------------------------------------------------------------------------------------------+
+//   exchange positions -> lease -> spill -> tables -> timers -> choose -> stage -> resolve -> first of each bucket -> the others -> send
+//        ^                                                                                                                           |
+//        +---------------------------------------------------------------------------------------------------------------------------+
 //
 // While little comes, one warp does all of it alone (alone.cuh) and the others wait at a barrier: no barrier of the block lies in
 // the way of a single message.
