@@ -67,21 +67,18 @@ template <class To> RF_FN To rf_from_bits(u64 a) { return rf_f64(a); }
 RF_FN float rf_canon(float a) { return a != a ? rf_f32(0x7fc00000u) : a; }
 RF_FN double rf_canon(double a) { return a != a ? rf_f64(0x7ff8000000000000ull) : a; }
 
+// The compiler knows nothing of these bits but that they are there. NVRTC 13.0 takes `a < 0 ? 0 - a : a`, however it is written, for a number
+// that is never negative, and leaves out what is done for the least one.
+RF_FN u32 rf_opaque(u32 a) { asm("" : "+r"(a)); return a; }
+RF_FN u64 rf_opaque(u64 a) { asm("" : RF_ON_DEVICE("+l", "+r")(a)); return a; }
+RF_FN rf_u128 rf_opaque(rf_u128 a) { return (rf_u128)rf_opaque((u64)(a >> 64)) << 64 | (u64)a; }
+
 // Arithmetic of integers. The result is the lower bits; what is returned is the fault of the checked operation.
 template <class T> RF_FN T rf_wrapping_add(T a, T b) { RF_TYPES; return (T)((W)a + (W)b); }
 template <class T> RF_FN T rf_wrapping_sub(T a, T b) { RF_TYPES; return (T)((W)a - (W)b); }
 template <class T> RF_FN T rf_wrapping_mul(T a, T b) { RF_TYPES; return (T)((W)a * (W)b); }
-template <class T> RF_FN T rf_wrapping_neg(T a) { RF_TYPES; return (T)((W)0 - (W)a); }
-// The compiler knows nothing of these bits but that they are there.
-RF_FN u32 rf_opaque(u32 a) { asm("" : "+r"(a)); return a; }
-RF_FN u64 rf_opaque(u64 a) { asm("" : RF_ON_DEVICE("+l", "+r")(a)); return a; }
-RF_FN rf_u128 rf_opaque(rf_u128 a) { return (rf_u128)rf_opaque((u64)(a >> 64)) << 64 | (u64)a; }
-// NVRTC 13.0 takes `a < 0 ? -a : a` for a number that is never negative, and leaves out what is done for the least one.
-template <class T> RF_FN T rf_wrapping_abs(T a) {
-    RF_TYPES;
-    const T negative = (T)rf_opaque((W)0 - (W)a);
-    return a < 0 ? negative : a;
-}
+template <class T> RF_FN T rf_wrapping_neg(T a) { RF_TYPES; return (T)rf_opaque((W)0 - (W)a); }
+template <class T> RF_FN T rf_wrapping_abs(T a) { return a < 0 ? rf_wrapping_neg(a) : a; }
 template <class T> RF_FN T rf_wrapping_shl(T a, u32 by) { RF_TYPES; return (T)((W)(U)a << (by & (I::BITS - 1))); }
 template <class T> RF_FN T rf_wrapping_shr(T a, u32 by) { RF_TYPES; return (T)(a >> (by & (I::BITS - 1))); }
 
@@ -305,7 +302,7 @@ template <class T> RF_FN T rf_min(T a, T b) { return b < a ? b : a; }
 template <class T> RF_FN T rf_max(T a, T b) { return b > a ? b : a; }
 template <class To, class T> RF_FN To rf_abs_diff(T a, T b) {
     RF_TYPES;
-    return a < b ? (To)((W)b - (W)a) : (To)((W)a - (W)b);
+    return a < b ? (To)rf_opaque((W)b - (W)a) : (To)((W)a - (W)b);
 }
 template <class To, class T> RF_FN To rf_unsigned_abs(T a) { return (To)rf_wrapping_abs(a); }
 template <class T> RF_FN T rf_signum(T a) { return (T)((a > 0) - (a < 0)); }

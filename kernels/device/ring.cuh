@@ -16,7 +16,7 @@ RF_FN u32 ring_published_tail(u32 virtual_tail, u32 head, u32 slots) {
     return ring_has_room(virtual_tail, head, slots) ? virtual_tail : head + slots;
 }
 
-// Pages of `page` positions, a power of two, that the positions from `first` up to `end` lie in; one at least.
+// Pages of `page` positions, a power of two, that the positions from `first` up to `end`, which is behind it, lie in.
 RF_FN u32 ring_pages(u32 first, u32 end, u32 page) { return (end - 1 - (first & ~(page - 1))) / page + 1; }
 
 // Whether a position that is published up to `tail` lies at `at` or behind it; they are less than 2^31 apart.

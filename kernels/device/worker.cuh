@@ -80,6 +80,8 @@ RF_SLOW void start_worker(const Params &p, Shared &s, u32 me) {
         KnownShard *here = shard_here(s, save[SAVE_CLOSED + i]);
         if (here != nullptr) here->closed = 1;
     }
+    // C7: what was drained here may be the last that this worker does for long.
+    if (again && threadIdx.x >= THREADS - 32) write_counters(p, s, me);
     __syncthreads();
 }
 
