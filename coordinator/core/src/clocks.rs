@@ -18,7 +18,9 @@
 //!
 //! When the leader's clock is set, everything that was measured against it before would be wrong by as much, for as long as it counts: right
 //! clocks that are measured anew would be taken for wrong ones, and their nodes not be let in. So the leader looks at its own wall clock beside
-//! its monotonic one before it hears or judges anybody, and moves what it remembers along ([`ClockTable::look_at_own`]).
+//! its monotonic one before it hears or judges anybody, and moves what it remembers along ([`ClockTable::look_at_own`]). Less than
+//! `SET_MS_MIN` is no setting: both clocks are read one behind the other and counted in whole milliseconds, and while a clock is slewed all
+//! others are measured anew before it has come so far.
 //!
 //! **What the bound says.** A clock that is let be is off by at most `CLOCK_OFFSET_MS_MAX + CLOCK_ERROR_MS_MAX`, so two of them
 //! differ by at most what a stamp may be ahead (the const assert beside the limits). While a clock goes wrong there is a delay of
@@ -36,6 +38,9 @@ use std::collections::BTreeMap;
 pub const VOICES_MIN: usize = 3;
 /// How long a voice counts after it was heard.
 pub const VOICE_FRESH_MS: u64 = 10_000;
+
+/// The leader's wall clock was set if it has moved by as much against the monotonic one.
+const SET_MS_MIN: u64 = 10;
 
 const LIMIT_MS: i64 = CLOCK_OFFSET_MS_MAX as i64;
 
@@ -101,6 +106,9 @@ impl ClockTable {
         let base_ms = i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_sub_unsigned(now_ns / 1_000_000);
         let Some(before_ms) = self.own_base_ms.replace(base_ms) else { return };
         let set_by_ms = base_ms.saturating_sub(before_ms);
+        if set_by_ms.unsigned_abs() < SET_MS_MIN {
+            return;
+        }
         for clock in self.coordinators.values_mut().chain(self.nodes.values_mut()) {
             clock.sample.offset_ms = clock.sample.offset_ms.saturating_sub(set_by_ms);
         }

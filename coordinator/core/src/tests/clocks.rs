@@ -191,3 +191,15 @@ fn a_leader_whose_clock_is_set_takes_no_right_clock_for_a_wrong_one() {
         }
     }
 }
+
+/// Two clocks that are read one behind the other, in whole milliseconds, once moved all that was measured by one.
+#[test]
+fn a_leader_whose_clocks_are_read_a_moment_apart_was_not_set() {
+    let mut clocks = table([0, 0]);
+    clocks.look_at_own(1_700_000_000_000, 0);
+    clocks.hear_node(7, sample(1, 3, 1), 0);
+    for (wall_ms, now_ns) in [(1_700_000_000_101, 100_000_000), (1_700_000_000_199, 200_000_000)] {
+        clocks.look_at_own(wall_ms, now_ns);
+        assert_eq!((clocks.own_offset_ms(now_ns), clocks.of(7, now_ns).offset_ms), (Some(0), 3));
+    }
+}
