@@ -47,6 +47,7 @@ pub mod power;
 pub mod rng;
 pub mod run;
 pub mod scenario;
+pub mod set_calls;
 pub mod trace;
 pub mod work;
 pub mod world;

@@ -10,14 +10,15 @@ use std::time::Duration;
 use ringfleet_actor::Message;
 use ringfleet_client::{AskError, CallError, Client, FlushError, Session, TellError};
 use ringfleet_env::Env;
-use ringfleet_proto::control::{ActorSet, AdminAnswer, AdminVerb, RefusalCode, SetChange, SetState};
+use ringfleet_proto::control::{ActorSet, AdminAnswer, AdminVerb};
 
 use crate::actors::{Hop, Read, Seen, Stamped};
-use crate::checks::c1_directory::{Is, Op, SetOp};
+use crate::checks::c1_directory::Op;
 use crate::cluster::{Cluster, Replacing, SHARDS};
 use crate::exec::{HostId, lock};
 use crate::observe::Checks;
 use crate::rng::Rng;
+use crate::set_calls::SetCall;
 use crate::world::{addr_of, name_of};
 
 /// How long an operation may take.
@@ -127,38 +128,10 @@ impl Operator {
     async fn set_op(&mut self, client: &Client) -> Result<(), String> {
         let name = *self.rng.pick(&PASSING_SETS);
         let began_ns = self.now_ns();
-        let what = self.rng.below(3);
-        let verb = match what {
-            0 => {
-                let mut document = ActorSet::new(name, Hop::Sink.name());
-                document.spec.shards = 2;
-                AdminVerb::Apply { document }
-            }
-            1 => AdminVerb::Delete { set: name.to_owned() },
-            _ => AdminVerb::DescribeSet { name: name.to_owned() },
-        };
-        let answer = client.call(verb, OP_LIMIT).await;
-        let was = match &answer {
-            Ok(AdminAnswer::Set { change: SetChange::Created, .. }) => Some(Is::Absent),
-            Ok(AdminAnswer::Set { change: SetChange::Changed | SetChange::Unchanged, .. }) => Some(Is::Active),
-            // Of a delete: it was there, or on its way out already.
-            Ok(AdminAnswer::Set { change: SetChange::Deleting, .. }) => None,
-            Ok(AdminAnswer::SetDetail(detail)) => Some(match detail.info.state {
-                SetState::Active => Is::Active,
-                SetState::Deleting => Is::Deleting,
-            }),
-            Err(CallError::Refused(refusal)) if refusal.code == RefusalCode::SetDeleting => Some(Is::Deleting),
-            Err(CallError::Refused(refusal)) if refusal.code == RefusalCode::UnknownSet => Some(Is::Absent),
-            Err(CallError::Unknown { .. }) => None,
-            _ => return self.without_answer(answer),
-        };
+        let call = SetCall::ALL[self.rng.below(3) as usize];
+        let answer = client.call(call.verb(name, Hop::Sink.name()), OP_LIMIT).await;
         let is_open = matches!(answer, Err(CallError::Unknown { .. }));
-        let op = match (what, was) {
-            (0, was) => SetOp::Create(was),
-            (1, was) => SetOp::Delete(was),
-            (_, Some(was)) => SetOp::Look(was),
-            (_, None) => return self.without_answer(answer),
-        };
+        let Some(op) = call.told(&answer) else { return self.without_answer(answer) };
         self.cluster.counts.op(if is_open { "unknown" } else { "set operations" });
         let ended_ns = if is_open { u64::MAX } else { self.now_ns() };
         lock(&self.checks.directory).op(name, Op { began_ns, ended_ns, what: op });

@@ -8,8 +8,9 @@ use anyhow::{Error, Result, bail, ensure};
 use ringfleet_abi::hash::mix64;
 use ringfleet_client::{CallError, Client};
 use ringfleet_env::Env;
-use ringfleet_proto::control::{ActorSet, AdminAnswer, AdminVerb, RefusalCode, SetChange, SetState};
-use ringfleet_sim::checks::c1_directory::{Directory, Is, Op, SetOp};
+use ringfleet_proto::control::{AdminAnswer, AdminVerb};
+use ringfleet_sim::checks::c1_directory::{Directory, Op};
+use ringfleet_sim::set_calls::SetCall;
 
 /// How long an operation may take.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -43,7 +44,7 @@ impl History {
             match kind {
                 0 => self.open_session(env, client).await?,
                 1 => self.read(env, client).await?,
-                _ => drop(self.set_op(env, client, set, kind % 3).await?),
+                _ => drop(self.set_op(env, client, set, SetCall::ALL[(kind % 3) as usize]).await?),
             }
             env.sleep(PACE).await;
         }
@@ -57,7 +58,7 @@ impl History {
     pub async fn check(&self, env: &Env, client: &Client) -> Result<usize> {
         let deadline = env.now() + LOOK_LIMIT;
         for set in PASSING {
-            while !self.set_op(env, client, set, 2).await? {
+            while !self.set_op(env, client, set, SetCall::Look).await? {
                 ensure!(env.now() < deadline, "C10: nobody says what became of set {set}");
             }
         }
@@ -85,40 +86,12 @@ impl History {
         }
     }
 
-    /// Creates (0), deletes (1) or looks up (2) a set. Says whether there was an answer.
-    async fn set_op(&self, env: &Env, client: &Client, name: &str, what: u64) -> Result<bool> {
+    /// Says whether there was an answer.
+    async fn set_op(&self, env: &Env, client: &Client, name: &str, call: SetCall) -> Result<bool> {
         let began_ns = env.now().as_ns();
-        let verb = match what {
-            0 => {
-                let mut document = ActorSet::new(name, "test.stage");
-                document.spec.shards = 2;
-                AdminVerb::Apply { document }
-            }
-            1 => AdminVerb::Delete { set: name.to_owned() },
-            _ => AdminVerb::DescribeSet { name: name.to_owned() },
-        };
-        let answer = client.call(verb, LIMIT).await;
-        let was = match &answer {
-            Ok(AdminAnswer::Set { change: SetChange::Created, .. }) => Some(Is::Absent),
-            Ok(AdminAnswer::Set { change: SetChange::Changed | SetChange::Unchanged, .. }) => Some(Is::Active),
-            // Of a delete: it was there, or on its way out already.
-            Ok(AdminAnswer::Set { change: SetChange::Deleting, .. }) => None,
-            Ok(AdminAnswer::SetDetail(detail)) => Some(match detail.info.state {
-                SetState::Active => Is::Active,
-                SetState::Deleting => Is::Deleting,
-            }),
-            Err(CallError::Refused(refusal)) if refusal.code == RefusalCode::SetDeleting => Some(Is::Deleting),
-            Err(CallError::Refused(refusal)) if refusal.code == RefusalCode::UnknownSet => Some(Is::Absent),
-            Err(CallError::Unknown { .. }) => None,
-            _ => return without_answer(answer).map(|()| false),
-        };
+        let answer = client.call(call.verb(name, "test.stage"), LIMIT).await;
         let is_open = matches!(answer, Err(CallError::Unknown { .. }));
-        let op = match (what, was) {
-            (0, was) => SetOp::Create(was),
-            (1, was) => SetOp::Delete(was),
-            (_, Some(was)) => SetOp::Look(was),
-            (_, None) => return without_answer(answer).map(|()| false),
-        };
+        let Some(op) = call.told(&answer) else { return without_answer(answer).map(|()| false) };
         let ended_ns = if is_open { u64::MAX } else { env.now().as_ns() };
         self.lock().op(name, Op { began_ns, ended_ns, what: op });
         Ok(!is_open)
